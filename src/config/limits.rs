@@ -1,0 +1,146 @@
+//! Every bound of the server: one place, each with its unit and reason.
+//!
+//! A new queue, body, timeout, retry, page or cache gets its bound here first. Each field is also
+//! a flag (`--upstream-idle-timeout-ms`) and an environment variable
+//! (`FACES_UPSTREAM_IDLE_TIMEOUT_MS`).
+
+use clap::Args;
+
+/// The named limits. Units are the last words of a name.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Largest request body, bytes (Anthropic takes 32 MB; base64 images need it)
+    #[arg(long, env = "FACES_BODY_BYTES_MAX", default_value_t = 33_554_432, value_parser = clap::value_parser!(u64).range(1_024..=268_435_456))]
+    pub body_bytes_max: u64,
+
+    /// Requests being served at once; more get 503 with Retry-After (bounds memory: a slow stream costs about 24 KiB)
+    #[arg(long, env = "FACES_INFLIGHT_REQUESTS_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub inflight_requests_max: u32,
+
+    /// Time for a client to send its request head, ms (cuts off slow-loris connections)
+    #[arg(long, env = "FACES_CLIENT_HEAD_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub client_head_timeout_ms: u64,
+
+    /// Idle time of a client connection between requests, ms (above the 60 s of usual load balancers)
+    #[arg(long, env = "FACES_CLIENT_KEEP_ALIVE_MS", default_value_t = 75_000, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    pub client_keep_alive_ms: u64,
+
+    /// Interval of SSE heartbeat comments, ms (below the 30-60 s idle limits of proxies)
+    #[arg(long, env = "FACES_SSE_HEARTBEAT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub sse_heartbeat_ms: u64,
+
+    /// Time that running requests get to finish after SIGTERM, ms; then streams end with an error event
+    #[arg(long, env = "FACES_SHUTDOWN_GRACE_MS", default_value_t = 25_000, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    pub shutdown_grace_ms: u64,
+
+    /// Time between "not ready" and "no longer accepting", ms (lets a load balancer notice)
+    #[arg(long, env = "FACES_SHUTDOWN_READY_DELAY_MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub shutdown_ready_delay_ms: u64,
+
+    /// Time to connect to a provider, TLS included, ms
+    #[arg(long, env = "FACES_UPSTREAM_CONNECT_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub upstream_connect_timeout_ms: u64,
+
+    /// Time from the dispatch to the provider's response head, ms (reasoning models think for minutes before a JSON answer)
+    #[arg(long, env = "FACES_UPSTREAM_FIRST_BYTE_TIMEOUT_MS", default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub upstream_first_byte_timeout_ms: u64,
+
+    /// Longest silence between two reads of a provider's body, ms
+    #[arg(long, env = "FACES_UPSTREAM_IDLE_TIMEOUT_MS", default_value_t = 120_000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub upstream_idle_timeout_ms: u64,
+
+    /// Longest life of one upstream call, ms
+    #[arg(long, env = "FACES_UPSTREAM_TOTAL_TIMEOUT_MS", default_value_t = 1_800_000, value_parser = clap::value_parser!(u64).range(10..=86_400_000))]
+    pub upstream_total_timeout_ms: u64,
+
+    /// Upstream calls at once to one provider; more get 503 with Retry-After
+    #[arg(long, env = "FACES_UPSTREAM_INFLIGHT_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub upstream_inflight_max: u32,
+
+    /// Largest JSON (not streamed) body of a provider, bytes
+    #[arg(long, env = "FACES_UPSTREAM_BODY_BYTES_MAX", default_value_t = 67_108_864, value_parser = clap::value_parser!(u64).range(1_024..=1_073_741_824))]
+    pub upstream_body_bytes_max: u64,
+
+    /// Largest SSE record of a provider, bytes (a tool call or an image may come in one event)
+    #[arg(long, env = "FACES_SSE_RECORD_BYTES_MAX", default_value_t = 16_777_216, value_parser = clap::value_parser!(u64).range(1_024..=268_435_456))]
+    pub sse_record_bytes_max: u64,
+
+    /// Chunks waiting between a provider's connection and a slow client (then the provider is slowed)
+    #[arg(long, env = "FACES_STREAM_CHANNEL_CHUNKS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub stream_channel_chunks: u32,
+
+    /// Pause between two deltas of the built-in `sandbox` model, ms
+    #[arg(long, env = "FACES_SANDBOX_DELTA_INTERVAL_MS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub sandbox_delta_interval_ms: u64,
+
+    /// Ledger operations in one database transaction (a commit costs the same for 1 or 500)
+    #[arg(long, env = "FACES_FLUSH_OPS_MAX", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub flush_ops_max: u32,
+
+    /// Holds waiting for the ledger; more get 503 (settlements are never refused)
+    #[arg(long, env = "FACES_LEDGER_QUEUE_OPS_MAX", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub ledger_queue_ops_max: u32,
+
+    /// Longest wait for a hold or a settlement to become durable, ms
+    #[arg(long, env = "FACES_LEDGER_WAIT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub ledger_wait_ms: u64,
+
+    /// Idle time after which an account's actor leaves memory, ms
+    #[arg(long, env = "FACES_ACCOUNT_IDLE_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
+    pub account_idle_ms: u64,
+
+    /// Persona prompt budget, tokens (facts are always present; primitives fill the rest)
+    #[arg(long, env = "FACES_PERSONA_TOKENS_MAX", default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(100..=200_000))]
+    pub persona_tokens_max: u32,
+
+    /// Primitives of one face
+    #[arg(long, env = "FACES_PRIMITIVES_MAX", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub primitives_max: u32,
+
+    /// Characters of one primitive
+    #[arg(long, env = "FACES_PRIMITIVE_CHARS_MAX", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub primitive_chars_max: u32,
+
+    /// Faces of one account
+    #[arg(long, env = "FACES_FACES_PER_ACCOUNT_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub faces_per_account_max: u32,
+
+    /// How long a key, a face or a price may be served from memory after a change on another instance, ms
+    #[arg(long, env = "FACES_CACHE_TTL_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub cache_ttl_ms: u64,
+
+    /// Keys kept in memory
+    #[arg(long, env = "FACES_KEY_CACHE_ENTRIES_MAX", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub key_cache_entries_max: u32,
+
+    /// Faces kept in memory with their index
+    #[arg(long, env = "FACES_FACE_CACHE_ENTRIES_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub face_cache_entries_max: u32,
+
+    /// Database connections (PostgreSQL; SQLite has one writer and this many readers, at most 4)
+    #[arg(long, env = "FACES_DB_CONNECTIONS_MAX", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub db_connections_max: u32,
+
+    /// Longest wait for a database connection, ms
+    #[arg(long, env = "FACES_DB_ACQUIRE_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub db_acquire_timeout_ms: u64,
+}
+
+/// Everything at its default: what a test or a tool without a command line uses.
+impl Default for Limits {
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        let mut matches = <Defaults as clap::CommandFactory>::command();
+        matches = matches.mut_args(|arg| arg.env(None::<&'static str>));
+        let parsed = matches.get_matches_from(["faces"]);
+        match <Limits as clap::FromArgMatches>::from_arg_matches(&parsed) {
+            Ok(limits) => limits,
+            Err(error) => error.exit(),
+        }
+    }
+}

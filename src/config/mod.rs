@@ -1,0 +1,5 @@
+//! Configuration.
+
+pub mod limits;
+
+pub use limits::Limits;

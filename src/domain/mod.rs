@@ -1,0 +1,30 @@
+//! The vocabulary of Faces: ids, money, usage, prices, model names, error codes, time.
+//!
+//! Owns the words that every other room speaks, and the arithmetic of money.
+//! What never happens here: I/O, async, actix, SQL, HTTP, wire formats. Everything is a value or a
+//! pure function of its arguments; [`clock`] and [`ids`] are the two places where time and
+//! randomness enter, so that lints can forbid them elsewhere.
+//!
+//! Money is integer nano-USD ([`NanoUsd`]); prices are integer pico-USD per token
+//! ([`price::TokenPrices`]). Overflow is an error or a panic that names the invariant, never a
+//! silent wrap; the direction of each rounding is in the function's name.
+//!
+//! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`).
+
+pub mod api_key;
+pub mod clock;
+pub mod error_code;
+pub mod ids;
+pub mod ledger;
+pub mod model_name;
+pub mod money;
+pub mod price;
+pub mod usage;
+
+pub use api_key::{ApiKeyHash, ApiKeySecret};
+pub use error_code::ErrorCode;
+pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, LeaseId, PriceId, TransferId};
+pub use model_name::{FaceName, ModelSelector};
+pub use money::NanoUsd;
+pub use price::{ChargeRate, TokenPrices};
+pub use usage::{Usage, UsageBasis};
