@@ -48,6 +48,8 @@ id! {
     LeaseId;
     /// An immutable line of the books.
     TransferId;
+    /// One HTTP request, as in its `x-request-id`.
+    RequestId;
 }
 
 /// A row of the append-only price list; a hold pins the price it was opened with.

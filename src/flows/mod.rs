@@ -1,1 +1,127 @@
-//! The room `flows`.
+//! Use cases without HTTP: chat, native proxies, faces, accounts, administration.
+//!
+//! Owns the one place where `accounts` and `providers` meet: a request is one straight line
+//! *resolve → compose → estimate → hold → dispatch → relay and meter → settle*, and each step is
+//! one function of one room. Owns the caches of keys and faces ([`directory`]).
+//!
+//! What never happens here: HTTP types, SQL, wire parsing, ledger arithmetic.
+//!
+//! How it fails: every use case answers [`Failure`], which carries a code of the error table and
+//! what a caller needs; rendering is `http`'s. A future that is dropped (the client left) cancels
+//! the upstream and resolves the hold: [`billing`] and [`stream_money`] hold the rules.
+//!
+//! Limits: body and record sizes, cache sizes and times from `config::Limits`; concurrency is
+//! bounded at the edge (`http`) and in the rooms below.
+//!
+//! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
+
+pub mod account;
+pub mod admin;
+mod billing;
+pub mod call;
+mod chat;
+pub mod chat_stream;
+pub mod demo;
+mod directory;
+mod estimate;
+pub mod failure;
+pub mod models;
+pub mod personas;
+mod platform;
+mod prices;
+mod proxy;
+pub mod proxy_stream;
+mod resolve;
+mod stream_money;
+pub mod trace;
+
+use std::sync::Arc;
+
+pub use billing::Bill;
+pub use call::{Reply, ReplyNotes};
+pub use failure::Failure;
+pub use platform::Platform;
+pub use proxy::NativeParts;
+pub use trace::RequestTrace;
+
+use crate::{
+    accounts::Accounts,
+    domain::{AccountId, KeyId},
+    providers::Providers,
+    storage::KeyInfo,
+};
+
+/// Handle to every use case of a running server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Flows {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    platform: Platform,
+    accounts: Accounts,
+    providers: Providers,
+    prices: prices::PriceBook,
+    options: FlowOptions,
+}
+
+/// What use cases take from the configuration.
+#[derive(Debug, Clone)]
+pub struct FlowOptions {
+    /// Markup on the provider's cost, basis points.
+    pub markup_bps: i64,
+    /// Whether output that an upstream failure cut short is charged to the customer.
+    pub charge_partial_on_upstream_error: bool,
+    /// Largest JSON answer of a provider, bytes.
+    pub upstream_body_bytes_max: u64,
+    /// Largest SSE record of a provider, bytes.
+    pub sse_record_bytes_max: usize,
+}
+
+/// Who is calling, once the credential was checked.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The account that pays.
+    pub account_id: AccountId,
+    /// The key that was used.
+    pub key_id: Option<KeyId>,
+    /// Usernames that the key may use; `None` is all.
+    pub allowed_faces: Option<Vec<String>>,
+    /// Models that the key may use; `None` is all.
+    pub allowed_models: Option<Vec<String>>,
+}
+
+impl Flows {
+    /// Puts the rooms together and writes today's prices to the books.
+    ///
+    /// # Errors
+    /// When the price list can't be written.
+    pub async fn start(
+        platform: Platform,
+        accounts: Accounts,
+        providers: Providers,
+        options: FlowOptions,
+    ) -> Result<Self, crate::storage::StorageError> {
+        let catalog = providers.catalog();
+        let prices = prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
+        Ok(Self { inner: Arc::new(Inner { platform, accounts, providers, prices, options }) })
+    }
+
+    /// The use cases that need no running ledger or provider.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.inner.platform
+    }
+}
+
+impl Caller {
+    fn of(key: &KeyInfo) -> Self {
+        Self {
+            account_id: key.account_id,
+            key_id: Some(key.id),
+            allowed_faces: key.allowed_faces.clone(),
+            allowed_models: key.allowed_models.clone(),
+        }
+    }
+}

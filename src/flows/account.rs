@@ -1,0 +1,66 @@
+//! What an account's owner can read about it.
+
+use serde_json::{Value, json};
+
+use super::{Caller, Failure, Platform};
+use crate::{
+    domain::{ErrorCode, ledger::FLAG_FROZEN},
+    storage::AccountInfo,
+};
+
+impl Platform {
+    /// `GET /v1/account/state`.
+    ///
+    /// # Errors
+    /// 503 when the database can't be asked.
+    pub async fn account_state(&self, caller: &Caller) -> Result<Value, Failure> {
+        let account = self.account(caller).await?;
+        let has_first_face = self.inner.db.count_faces(caller.account_id).await? > 0;
+        let frozen = is_frozen(&account);
+        Ok(json!({
+            "user_id": account.id,
+            "name": account.name,
+            "plan": "prepaid",
+            "subscription_status": null,
+            "has_payment_method": false,
+            "has_first_face": has_first_face,
+            "onboarding_complete": has_first_face,
+            "balance_usd": account.row.balance().to_json_number(),
+            "frozen": frozen,
+            "is_frozen": frozen,
+            "is_admin": false,
+        }))
+    }
+
+    /// `GET /v1/billing/balance`. `balance_usd` is what is settled; `reserved_usd` is held by
+    /// running requests; `available_usd` is what a new request can use.
+    ///
+    /// # Errors
+    /// 503 when the database can't be asked.
+    pub async fn balance(&self, caller: &Caller) -> Result<Value, Failure> {
+        let account = self.account(caller).await?;
+        let frozen = is_frozen(&account);
+        Ok(json!({
+            "iam_id": account.id,
+            "account_id": account.id,
+            "balance_usd": account.row.balance().to_json_number(),
+            "reserved_usd": account.row.leased.to_json_number(),
+            "available_usd": account.row.available().to_json_number(),
+            "credits_usd": account.row.credits.to_json_number(),
+            "spent_usd": account.row.debits.to_json_number(),
+            "frozen": frozen,
+            "is_frozen": frozen,
+            "has_payment_method": false,
+        }))
+    }
+
+    async fn account(&self, caller: &Caller) -> Result<AccountInfo, Failure> {
+        self.inner.db.find_account(caller.account_id).await?.ok_or_else(|| {
+            Failure::new(ErrorCode::Unauthenticated, "The account of this key does not exist any more.")
+        })
+    }
+}
+
+const fn is_frozen(account: &AccountInfo) -> bool {
+    account.row.flags & FLAG_FROZEN != 0
+}

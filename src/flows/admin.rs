@@ -1,0 +1,264 @@
+//! What an administrator can do, as values: the command line runs them in its own process, or
+//! sends them to the running server that owns the database.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Failure, Platform};
+use crate::{
+    domain::{
+        AccountId, ApiKeySecret, ErrorCode, FaceName, KeyId, NanoUsd, clock,
+        ledger::{FLAG_FROZEN, TransferKind},
+    },
+    storage::{AccountInfo, KeyInfo, NewAccount, NewKey},
+};
+
+/// Rows in one page while a list is read to its end.
+const LIST_PAGE: u32 = 500;
+/// Most rows of one answer: a list for people, not an export.
+const LIST_MAX: usize = 100_000;
+/// Life of the key that `faces chat` makes for itself, s.
+const CHAT_KEY_LIFE_S: i64 = 600;
+const SECONDS_PER_DAY: i64 = 86_400;
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// One administrator's command.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum AdminRequest {
+    /// Makes an account with its opening credit.
+    CreateAccount {
+        /// Name for people.
+        name: String,
+        /// Opening credit.
+        credit: NanoUsd,
+    },
+    /// All accounts with their credit.
+    ListAccounts,
+    /// Stops or allows an account's spending.
+    SetFrozen {
+        /// Which account.
+        account: AccountId,
+        /// Whether it may not spend.
+        frozen: bool,
+    },
+    /// Makes an API key.
+    CreateKey {
+        /// Whose.
+        account: AccountId,
+        /// Name for people.
+        name: String,
+        /// Life in days; `None` is for ever.
+        expires_in_days: Option<u32>,
+        /// Usernames that it may use; `None` is all.
+        allowed_faces: Option<Vec<FaceName>>,
+        /// Models that it may use; `None` is all.
+        allowed_models: Option<Vec<String>>,
+    },
+    /// An account's keys, without secrets.
+    ListKeys {
+        /// Whose.
+        account: AccountId,
+    },
+    /// Ends a key.
+    RevokeKey {
+        /// Which key.
+        key: KeyId,
+    },
+    /// Adds credit, once per reference.
+    TopUp {
+        /// Whose.
+        account: AccountId,
+        /// How much.
+        amount: NanoUsd,
+        /// The caller's reference.
+        reference: String,
+    },
+    /// Imports a face, replacing one of the same username.
+    ImportFace {
+        /// Whose.
+        account: AccountId,
+        /// The file's text.
+        file: String,
+    },
+    /// An account's faces.
+    ListFaces {
+        /// Whose.
+        account: AccountId,
+    },
+    /// Makes a short-lived key for `faces chat` on the account that owns a face.
+    CreateChatKey {
+        /// The username, when the model string names one.
+        face: Option<FaceName>,
+    },
+}
+
+impl Platform {
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// 404 for an unknown id, 409 for a reused reference with another amount, 422 for a wrong
+    /// import file, 503 when the database can't be reached. Nothing is half done.
+    pub async fn administer(&self, request: AdminRequest) -> Result<Value, Failure> {
+        match request {
+            AdminRequest::CreateAccount { name, credit } => {
+                let id = AccountId::generate();
+                let created_at = clock::now().0;
+                let account = NewAccount { id, name, credit, credit_kind: TransferKind::TopUp, created_at };
+                self.inner.db.create_account(account).await?;
+                Ok(account_json(&self.known_account(id).await?))
+            }
+            AdminRequest::ListAccounts => self.list_accounts().await,
+            AdminRequest::SetFrozen { account, frozen } => {
+                self.known_account(account).await?;
+                self.inner.db.set_frozen(account, frozen).await?;
+                Ok(account_json(&self.known_account(account).await?))
+            }
+            AdminRequest::CreateKey { account, name, expires_in_days, allowed_faces, allowed_models } => {
+                self.known_account(account).await?;
+                let created_at = clock::now().0;
+                let expires_at = expires_in_days.map(|days| {
+                    created_at.saturating_add(i64::from(days) * SECONDS_PER_DAY * MICROS_PER_SECOND)
+                });
+                let allowed_faces =
+                    allowed_faces.map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
+                self.make_key(account, name, expires_at, allowed_faces, allowed_models).await
+            }
+            AdminRequest::ListKeys { account } => {
+                self.known_account(account).await?;
+                let keys = self.inner.db.list_keys(account).await?;
+                Ok(json!({"object": "list", "data": keys.iter().map(key_json).collect::<Vec<_>>()}))
+            }
+            AdminRequest::RevokeKey { key } => {
+                if !self.inner.db.revoke_key(key, clock::now().0).await? {
+                    return Err(Failure::new(ErrorCode::NotFound, format!("there is no API key with the id {key}")));
+                }
+                self.inner.directory.forget_keys();
+                Ok(json!({"id": key, "revoked": true}))
+            }
+            AdminRequest::TopUp { account, amount, reference } => self.top_up(account, amount, &reference).await,
+            AdminRequest::ImportFace { account, file } => {
+                self.known_account(account).await?;
+                self.import_face(account, file.as_bytes()).await
+            }
+            AdminRequest::ListFaces { account } => {
+                self.known_account(account).await?;
+                self.faces_of(account, None, Some(super::personas::PAGE_MAX)).await
+            }
+            AdminRequest::CreateChatKey { face } => self.chat_key(face).await,
+        }
+    }
+
+    async fn top_up(&self, account: AccountId, amount: NanoUsd, reference: &str) -> Result<Value, Failure> {
+        self.known_account(account).await?;
+        let added = self.inner.db.top_up(account, amount, reference, clock::now().0).await?;
+        Ok(json!({
+            "account": account,
+            "amount_usd": amount.to_json_number(),
+            "ref": reference,
+            "repeated": added.repeated,
+            "balance_usd": added.row.balance().to_json_number(),
+        }))
+    }
+
+    async fn list_accounts(&self) -> Result<Value, Failure> {
+        let mut data: Vec<Value> = Vec::new();
+        let mut after = None;
+        while data.len() < LIST_MAX {
+            let page = self.inner.db.list_accounts(after, LIST_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            data.extend(page.iter().map(account_json));
+        }
+        Ok(json!({"object": "list", "data": data}))
+    }
+
+    async fn make_key(
+        &self,
+        account_id: AccountId,
+        name: String,
+        expires_at: Option<i64>,
+        allowed_faces: Option<Vec<String>>,
+        allowed_models: Option<Vec<String>>,
+    ) -> Result<Value, Failure> {
+        let secret = ApiKeySecret::generate().map_err(|error| {
+            log::error!(target: "faces::flows", "no randomness for a key: {error}");
+            Failure::new(ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
+        })?;
+        let key = NewKey {
+            id: KeyId::generate(),
+            account_id,
+            name,
+            hash: secret.hash(),
+            prefix: secret.display_prefix(),
+            expires_at,
+            allowed_faces,
+            allowed_models,
+            created_at: clock::now().0,
+        };
+        let id = key.id;
+        let prefix = key.prefix.clone();
+        self.inner.db.insert_key(key).await?;
+        Ok(json!({
+            "id": id,
+            "key": secret.expose(),
+            "key_prefix": prefix,
+            "account": account_id,
+            "expires_at": expires_at.map(|micros| micros.div_euclid(MICROS_PER_SECOND)),
+        }))
+    }
+
+    async fn chat_key(&self, face: Option<FaceName>) -> Result<Value, Failure> {
+        let owner = match &face {
+            Some(name) => self.inner.db.find_face_owner(name.as_str()).await?,
+            None => None,
+        };
+        let owner = match owner {
+            Some(owner) => Some(owner),
+            None => self.inner.db.list_accounts(None, 1).await?.first().map(|account| account.id),
+        };
+        let Some(owner) = owner else {
+            return Err(Failure::new(
+                ErrorCode::NotFound,
+                "there is no account yet; make one with: faces admin account create --name NAME --credit-usd 5",
+            ));
+        };
+        let expires_at = clock::now().0.saturating_add(CHAT_KEY_LIFE_S * MICROS_PER_SECOND);
+        self.make_key(owner, "faces chat".to_owned(), Some(expires_at), None, None).await
+    }
+
+    async fn known_account(&self, id: AccountId) -> Result<AccountInfo, Failure> {
+        self.inner.db.find_account(id).await?.ok_or_else(|| {
+            Failure::new(
+                ErrorCode::NotFound,
+                format!("there is no account with the id {id}; `faces admin account list` shows them"),
+            )
+        })
+    }
+}
+
+fn account_json(account: &AccountInfo) -> Value {
+    json!({
+        "id": account.id,
+        "name": account.name,
+        "balance_usd": account.row.balance().to_json_number(),
+        "reserved_usd": account.row.leased.to_json_number(),
+        "credits_usd": account.row.credits.to_json_number(),
+        "spent_usd": account.row.debits.to_json_number(),
+        "frozen": account.row.flags & FLAG_FROZEN != 0,
+        "created": account.created_at.div_euclid(MICROS_PER_SECOND),
+    })
+}
+
+fn key_json(key: &KeyInfo) -> Value {
+    json!({
+        "id": key.id,
+        "name": key.name,
+        "key_prefix": key.prefix,
+        "created": key.created_at.div_euclid(MICROS_PER_SECOND),
+        "expires_at": key.expires_at.map(|micros| micros.div_euclid(MICROS_PER_SECOND)),
+        "revoked": key.revoked_at.is_some(),
+        "allowed_face_ids": key.allowed_faces,
+        "allowed_llm_models": key.allowed_models,
+    })
+}

@@ -1,0 +1,198 @@
+//! One client request's money, from the hold to its one resolution.
+
+use std::sync::Arc;
+
+use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestTrace};
+use crate::{
+    accounts::{Hold, HoldRequest, Outcome, Payer},
+    domain::{
+        ChargeRate, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
+        ledger::{Attempt, Finish, HoldOpen},
+    },
+    providers::Model,
+};
+
+/// What a finished request cost and what is left.
+#[derive(Debug, Clone, Copy)]
+pub struct Bill {
+    /// What the customer paid, nano-USD.
+    pub charge: NanoUsd,
+    /// Balance after it (charges settled so far; holds of running requests not deducted).
+    pub balance: NanoUsd,
+}
+
+/// The guard of a request's money.
+///
+/// Exactly one of [`Billing::settle`], [`Billing::void`] or `Drop` resolves it. Dropped, it bills
+/// what was last noted, as for a client that left.
+#[derive(Debug)]
+pub(super) struct Billing {
+    hold: Option<Hold>,
+    rate: ChargeRate,
+    model: Arc<Model>,
+    noted: Option<(Usage, UsageBasis)>,
+    started_at: i64,
+    status: u16,
+    trace: RequestTrace,
+}
+
+/// How a request ended, for its settlement.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    pub(super) usage: Usage,
+    pub(super) basis: UsageBasis,
+    pub(super) finish: Finish,
+    pub(super) payer: Payer,
+    pub(super) upstream_id: Option<String>,
+}
+
+impl Flows {
+    /// Reserves the worst case of a request and returns its guard, with the `max_tokens` to send
+    /// upstream when less than the worst case was granted.
+    ///
+    /// # Errors
+    /// 402 with its reason, 503 when the ledger can't promise anything; nothing is held then.
+    ///
+    /// # Cancel safety
+    /// Dropped while waiting, the hold is released by the account's actor.
+    pub(super) async fn open_billing(
+        &self,
+        caller: &Caller,
+        face_id: Option<FaceId>,
+        model: &Arc<Model>,
+        estimate: &Estimate,
+        trace: &RequestTrace,
+    ) -> Result<(Billing, Option<u64>), Failure> {
+        let price = self.inner.prices.of(model)?;
+        let rate = price.rate;
+        let ask = estimate.ask(&rate)?;
+        let open = HoldOpen {
+            hold_id: HoldId::generate(),
+            account_id: caller.account_id,
+            key_id: caller.key_id,
+            face_id,
+            amount: ask.amount,
+            amount_min: ask.amount_min,
+            price_id: price.id,
+            model: model.id.clone(),
+        };
+        let hold = self
+            .inner
+            .accounts
+            .hold(HoldRequest { open, rate })
+            .await
+            .map_err(|error| {
+                failure::refused_hold(error, ask.amount_min, |amount| estimate.affordable(&rate, amount))
+            })?;
+        let clamp = estimate.clamp(&rate, ask.amount, hold.amount());
+        let billing = Billing {
+            hold: Some(hold),
+            rate,
+            model: Arc::clone(model),
+            noted: None,
+            started_at: 0,
+            status: 0,
+            trace: trace.clone(),
+        };
+        Ok((billing, clamp))
+    }
+}
+
+impl Billing {
+    /// The request is about to be sent: from here on its input is owed even if the client leaves.
+    pub(super) fn sent(&mut self, estimate: &Estimate) {
+        self.started_at = clock::now().0;
+        let usage = Usage { input_uncached: estimate.input_tokens_estimate, ..Usage::default() };
+        self.note(usage, UsageBasis::Counted);
+    }
+
+    /// Remembers the upstream's status for the attempt's row.
+    pub(super) const fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Remembers what would be billed if the client left now.
+    pub(super) fn note(&mut self, usage: Usage, basis: UsageBasis) {
+        self.noted = Some((usage, basis));
+        if let Some(hold) = self.hold.as_mut() {
+            hold.note(usage, basis);
+        }
+    }
+
+    /// Settles: durable when it returns (gate 2).
+    ///
+    /// # Errors
+    /// When durability can't be told; the end must not be shown then. The settlement stays queued.
+    ///
+    /// # Cancel safety
+    /// Once called, the settlement happens, whether or not the future is polled to its end.
+    pub(super) async fn settle(mut self, end: End) -> Result<Bill, Failure> {
+        let Some(hold) = self.hold.take() else { return Err(failure::ledger_unavailable()) };
+        let attempt = self.attempt(end.upstream_id);
+        let outcome = Outcome {
+            usage: end.usage,
+            basis: end.basis,
+            finish: end.finish,
+            payer: end.payer,
+            attempt: Some(attempt),
+        };
+        let settled = hold.settle(outcome).await?;
+        self.trace.update(|line| {
+            line.input_tokens = Some(end.usage.input_total());
+            line.output_tokens = Some(end.usage.output_total());
+            line.cost = Some(settled.charge);
+            line.basis = Some(end.basis);
+            line.finish = Some(end.finish.as_str());
+        });
+        Ok(Bill { charge: settled.charge, balance: settled.account.balance() })
+    }
+
+    /// Releases the hold without a charge. An unreachable ledger is logged, not told: the caller
+    /// has a better error to tell, and the release stays queued.
+    pub(super) async fn void(mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let attempt = (self.started_at != 0).then(|| self.attempt(None));
+        self.trace.update(|line| {
+            line.cost = Some(NanoUsd::ZERO);
+            line.finish = Some(Finish::Failed.as_str());
+        });
+        if let Err(error) = hold.void(attempt).await {
+            log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
+        }
+    }
+
+    fn attempt(&self, upstream_id: Option<String>) -> Attempt {
+        Attempt {
+            provider: self.model.provider.name.to_string(),
+            upstream_model: self.model.upstream_id.clone(),
+            status: self.status,
+            upstream_id,
+            started_at: self.started_at,
+            ended_at: clock::now().0,
+        }
+    }
+}
+
+impl Drop for Billing {
+    fn drop(&mut self) {
+        if self.hold.is_none() {
+            return;
+        }
+        let attempt = (self.started_at != 0).then(|| self.attempt(None));
+        let Some(mut hold) = self.hold.take() else { return };
+        if let Some(attempt) = attempt {
+            hold.note_attempt(attempt);
+        }
+        let (noted, rate) = (self.noted, self.rate);
+        self.trace.update(|line| {
+            line.finish = Some(Finish::ClientGone.as_str());
+            if let Some((usage, basis)) = noted {
+                line.input_tokens = Some(usage.input_total());
+                line.output_tokens = Some(usage.output_total());
+                line.basis = Some(basis);
+                line.cost = rate.charge_rounding_up(&usage).map(|cost| cost.min(hold.amount()));
+            }
+        });
+        drop(hold);
+    }
+}

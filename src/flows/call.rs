@@ -1,0 +1,121 @@
+//! What chat and the native proxies share: the upstream's first answer and the reply's notes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Failure,
+    billing::{Bill, Billing},
+    trace::RequestTrace,
+};
+use crate::{
+    domain::ErrorCode,
+    providers::{Model, ProviderError, UpstreamResponse},
+    wire::{self, UpstreamFormat},
+};
+
+/// A billed request's answer.
+#[derive(Debug)]
+pub enum Reply<S> {
+    /// A whole body; the settlement is durable.
+    Json {
+        /// The body.
+        body: Bytes,
+        /// For the response's headers.
+        notes: ReplyNotes,
+    },
+    /// A live stream; its first event has arrived.
+    Stream {
+        /// The stream and the guard of its money.
+        session: S,
+        /// For the response's headers.
+        notes: ReplyNotes,
+    },
+}
+
+/// What the response's headers tell.
+#[derive(Debug, Clone)]
+pub struct ReplyNotes {
+    /// The model that answers.
+    pub model: Arc<Model>,
+    /// The `max_tokens` that the balance allowed, when it was lowered.
+    pub max_tokens: Option<u64>,
+    /// Fields of the request that the target format has no place for.
+    pub dropped: Vec<&'static str>,
+    /// The provider's end-to-end headers.
+    pub headers: Vec<(String, String)>,
+    /// Cost and balance, where known before the body.
+    pub bill: Option<Bill>,
+}
+
+/// Most bytes of a provider's error body that are read.
+const ERROR_BODY_BYTES_MAX: u64 = 65_536;
+
+/// Passes a successful head on; releases the hold and explains anything else.
+///
+/// # Errors
+/// The provider's refusal or failure as a [`Failure`]; nothing is charged.
+pub(super) async fn accepted(
+    sent: Result<UpstreamResponse, ProviderError>,
+    mut billing: Billing,
+    model: &Model,
+) -> Result<(UpstreamResponse, Billing), Failure> {
+    let response = match sent {
+        Ok(response) => response,
+        Err(error) => {
+            log::warn!(
+                target: "faces::providers",
+                "provider={} model={} failed: {}",
+                model.provider.name, model.upstream_id, crate::telemetry::chain(&error)
+            );
+            billing.void().await;
+            return Err(error.into());
+        }
+    };
+    if (200..300).contains(&response.status) {
+        return Ok((response, billing));
+    }
+    billing.answered(response.status);
+    let failure = refused(model.provider.format, response).await;
+    billing.void().await;
+    Err(failure)
+}
+
+/// Reads a provider's error answer.
+pub(super) async fn refused(format: UpstreamFormat, response: UpstreamResponse) -> Failure {
+    let status = response.status;
+    let headers: Vec<(String, String)> = response
+        .headers
+        .iter()
+        .filter(|(name, _)| matches!(name.as_str(), "retry-after" | "retry-after-ms" | "x-should-retry"))
+        .cloned()
+        .collect();
+    // An error body that can't be read whole still has its status.
+    let body = response.body.collect(ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
+    let info = wire::read_upstream_error(format, status, &body);
+    if info.code == ErrorCode::UpstreamAuth {
+        log::error!(
+            target: "faces::providers",
+            "the provider refused the platform's credential with status {status}; check its key"
+        );
+    }
+    let mut failure = Failure::new(info.code, info.message);
+    failure.headers = headers;
+    failure.upstream_code = info.upstream_code;
+    if let Some(param) = info.param {
+        failure.loc = vec!["body".to_owned(), param];
+    }
+    failure
+}
+
+/// Names what was asked for and what answers, for the access log.
+pub(super) fn trace_target(trace: &RequestTrace, requested: &str, model: &Model) {
+    let face = requested.split_once('@').map_or(requested, |(face, _)| face);
+    trace.update(|line| {
+        if face != model.id {
+            line.face = Some(face.chars().take(crate::domain::model_name::FACE_NAME_CHARS_MAX).collect());
+        }
+        line.model = Some(model.id.clone());
+    });
+}

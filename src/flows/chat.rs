@@ -1,0 +1,206 @@
+//! `POST /v1/chat/completions`: a face, or a bare model, answers in OpenAI's format.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Caller, Failure, Flows,
+    billing::{Bill, Billing, End},
+    call::{self, Reply, ReplyNotes},
+    chat_stream::ChatSession,
+    estimate::Estimate,
+    resolve::Target,
+    trace::RequestTrace,
+};
+use crate::{
+    accounts::Payer,
+    domain::{clock, ledger::Finish},
+    providers::{Dispatch, Endpoint, UpstreamResponse},
+    wire::{
+        UpstreamFormat,
+        completion::{self, CompletionOptions},
+        openai_chat::{ChatRequest, OpenAiEdit},
+        translate::{self, AnthropicTarget},
+    },
+};
+
+/// A request that is ready to be sent.
+struct Prepared {
+    dispatch: Dispatch,
+    dropped: Vec<&'static str>,
+}
+
+impl Flows {
+    /// Answers a chat request.
+    ///
+    /// Returns when the status is known: for JSON after the settlement is durable, for a stream
+    /// after the upstream's first event, so that an upstream failure is still a real status.
+    ///
+    /// # Errors
+    /// [`Failure`] with the code of the first step that said no. Nothing is charged then, except
+    /// nothing was delivered but the client left ([`Billing`]'s rule).
+    ///
+    /// # Cancel safety
+    /// Dropped (the client left), the upstream call is cancelled and the hold is settled for the
+    /// input, or released when nothing had been sent.
+    pub async fn chat(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ChatSession>, Failure> {
+        let request = ChatRequest::parse(body)?;
+        let target = self.resolve(caller, request.model()).await?;
+        call::trace_target(trace, request.model(), &target.model);
+        let persona = persona_of(&target, &request);
+        let estimate = estimate_of(&target, &request, persona.as_deref());
+        let face_id = target.face.as_ref().map(|face| face.id);
+        let (mut billing, clamp) =
+            self.open_billing(caller, face_id, &target.model, &estimate, trace).await?;
+        let prepared = match prepare(&target, &request, persona.as_deref(), clamp) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                billing.void().await;
+                return Err(error);
+            }
+        };
+        billing.sent(&estimate);
+        let sent = self.inner.providers.dispatch(prepared.dispatch).await;
+        let (response, mut billing) = call::accepted(sent, billing, &target.model).await?;
+        billing.answered(response.status);
+        let notes = ReplyNotes {
+            model: Arc::clone(&target.model),
+            max_tokens: clamp,
+            dropped: prepared.dropped,
+            headers: response.headers.clone(),
+            bill: None,
+        };
+        let job = Job { request: &request, target: &target, estimate, trace };
+        if request.stream() {
+            let session = ChatSession::start(self, response, billing, &job).await?;
+            return Ok(Reply::Stream { session, notes });
+        }
+        self.finish_json(response, billing, &job, notes).await
+    }
+
+    async fn finish_json(
+        &self,
+        response: UpstreamResponse,
+        billing: Billing,
+        job: &Job<'_>,
+        mut notes: ReplyNotes,
+    ) -> Result<Reply<ChatSession>, Failure> {
+        let collected = response.body.collect(self.inner.options.upstream_body_bytes_max).await;
+        let body = match collected {
+            Ok(body) => body,
+            Err(error) => {
+                billing.void().await;
+                return Err(error.into());
+            }
+        };
+        let options = CompletionOptions {
+            model_echo: job.request.model(),
+            created: clock::now().seconds(),
+            fallback_id: format!("chatcmpl-{}", job.trace.request_id()),
+            context_tokens_max: job.target.model.context_tokens_max,
+        };
+        let read = match completion::read(job.target.model.provider.format, &body, &options) {
+            Ok(read) => read,
+            Err(fault) => {
+                billing.void().await;
+                return Err(fault.into());
+            }
+        };
+        let (usage, basis) = read.meter.usage_reading(job.estimate.input_tokens_estimate);
+        let end = End {
+            usage,
+            basis,
+            finish: Finish::Complete,
+            payer: Payer::Customer,
+            upstream_id: read.meter.upstream_id().map(str::to_owned),
+        };
+        let bill: Bill = billing.settle(end).await?;
+        notes.bill = Some(bill);
+        Ok(Reply::Json { body: read.body, notes })
+    }
+}
+
+/// What the reading of the answer needs to know about the question.
+pub(super) struct Job<'a> {
+    pub(super) request: &'a ChatRequest,
+    pub(super) target: &'a Target,
+    pub(super) estimate: Estimate,
+    pub(super) trace: &'a RequestTrace,
+}
+
+fn persona_of(target: &Target, request: &ChatRequest) -> Option<Arc<str>> {
+    let face = target.face.as_ref()?;
+    if face.persona.is_static() {
+        return Some(face.persona.compose(""));
+    }
+    Some(face.persona.compose(&request.conversation_text()))
+}
+
+fn estimate_of(target: &Target, request: &ChatRequest, persona: Option<&str>) -> Estimate {
+    let model = &target.model;
+    let omitted = match model.provider.format {
+        UpstreamFormat::OpenAiChat => None,
+        // The field is required there, so what is omitted is sent as the model's default.
+        UpstreamFormat::AnthropicMessages => Some(model.output_tokens_default),
+    };
+    let mut estimate = Estimate::new(
+        model,
+        &request.input_bound(),
+        persona.map_or(0, str::len),
+        request.max_tokens().or(omitted),
+        request.n(),
+        request.may_write_cache(),
+    );
+    estimate.output_is_given = request.max_tokens().is_some();
+    estimate
+}
+
+fn prepare(
+    target: &Target,
+    request: &ChatRequest,
+    persona: Option<&str>,
+    clamp: Option<u64>,
+) -> Result<Prepared, Failure> {
+    let model = &target.model;
+    let (endpoint, body, dropped) = match model.provider.format {
+        UpstreamFormat::OpenAiChat => {
+            let edit = OpenAiEdit {
+                model: &model.upstream_id,
+                system_prefix: persona,
+                include_usage: true,
+                max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
+            };
+            (Endpoint::ChatCompletions, request.to_openai(&edit), Vec::new())
+        }
+        UpstreamFormat::AnthropicMessages => {
+            let wanted = request.max_tokens().unwrap_or(model.output_tokens_default);
+            let anthropic = AnthropicTarget {
+                model: &model.upstream_id,
+                max_tokens: clamp.unwrap_or(wanted).min(model.output_tokens_max),
+                system_prefix: persona,
+                accepts_sampling: model.accepts_sampling,
+                adaptive_thinking: model.adaptive_thinking,
+                native_structured_output: model.native_structured_output,
+                accepts_forced_tool_choice: model.accepts_forced_tool_choice,
+                accepts_mid_system: model.accepts_mid_system,
+            };
+            let translated = translate::request_to_anthropic(request, &anthropic)?;
+            (Endpoint::Messages, translated.body, translated.dropped)
+        }
+    };
+    let dispatch = Dispatch {
+        provider: Arc::clone(&model.provider),
+        endpoint,
+        query: None,
+        headers: Vec::new(),
+        body,
+        stream: request.stream(),
+    };
+    Ok(Prepared { dispatch, dropped })
+}

@@ -1,0 +1,321 @@
+//! Faces as their owners see them: create, read, change, delete, import.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Caller, Failure, Platform};
+use crate::{
+    domain::{AccountId, ErrorCode, FaceId, FaceName, clock},
+    faces::{
+        self, Component, ComponentCounts, Face, FaceError, FaceFields, FaceImport, FaceRendering, Facts,
+        ImportLimits, Primitive,
+    },
+    storage::{FaceRow, PrimitiveRow},
+};
+
+/// Faces in one page of a list when the caller does not say.
+pub const PAGE_DEFAULT: u32 = 100;
+/// Most faces in one page of a list.
+pub const PAGE_MAX: u32 = 1_000;
+/// How often an update is tried again when another one came in between.
+const UPDATE_TRIES: u32 = 5;
+
+/// `GET /v1/faces/attributes`: the accepted `basic_facts` keys by category.
+#[must_use]
+pub fn attributes() -> Value {
+    faces::attributes_json()
+}
+
+impl Platform {
+    /// `POST /v1/faces`.
+    ///
+    /// # Errors
+    /// 422 with the path of a wrong field, 409 when the username is taken, 422 at the limit of
+    /// faces per account.
+    pub async fn create_face(&self, caller: &Caller, body: &[u8]) -> Result<Value, Failure> {
+        let fields = FaceFields::parse(body)?;
+        let now = clock::now().0;
+        let (face, warnings) = fields.into_face(FaceId::generate(), caller.account_id, now)?;
+        self.room_for_one_more(caller.account_id).await?;
+        self.check_default_model(&face)?;
+        self.inner.db.insert_face(row_from_face(&face), Vec::new()).await.map_err(|error| taken(error, &face))?;
+        self.render(caller.account_id, &face, &warnings).await
+    }
+
+    /// `GET /v1/faces`, oldest first, with a cursor.
+    ///
+    /// # Errors
+    /// 422 for a cursor or limit that is none.
+    pub async fn list_faces(
+        &self,
+        caller: &Caller,
+        after: Option<FaceId>,
+        limit: Option<u32>,
+    ) -> Result<Value, Failure> {
+        self.faces_of(caller.account_id, after, limit).await
+    }
+
+    pub(super) async fn faces_of(
+        &self,
+        account_id: AccountId,
+        after: Option<FaceId>,
+        limit: Option<u32>,
+    ) -> Result<Value, Failure> {
+        let limit = limit.unwrap_or(PAGE_DEFAULT);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(Failure {
+                loc: vec!["query".to_owned(), "limit".to_owned()],
+                ..Failure::new(ErrorCode::InvalidRequest, format!("limit must be from 1 to {PAGE_MAX}"))
+            });
+        }
+        let rows = self.inner.db.list_faces(account_id, after, limit + 1).await?;
+        let page = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = rows.len() > page;
+        let mut data = Vec::with_capacity(rows.len().min(page));
+        let mut last = None;
+        for row in rows.into_iter().take(page) {
+            last = Some(row.id);
+            let face = face_from_row(row)?;
+            data.push(face.to_json(FaceRendering {
+                owned_by: &account_id.to_string(),
+                profile_tokens: None,
+                warnings: &[],
+            }));
+        }
+        let next = if has_more { last } else { None };
+        Ok(json!({"object": "list", "data": data, "has_more": has_more, "next_cursor": next}))
+    }
+
+    /// `GET /v1/faces/{face}`.
+    ///
+    /// # Errors
+    /// 404 when it is not the caller's.
+    pub async fn read_face(&self, caller: &Caller, username: &str) -> Result<Value, Failure> {
+        let face = self.stored_face(caller, username).await?;
+        self.render(caller.account_id, &face, &[]).await
+    }
+
+    /// `PATCH /v1/faces/{face}`: facts are merged key by key, the rest is replaced.
+    ///
+    /// # Errors
+    /// 404, 422; 409 when others keep changing the face at the same time.
+    pub async fn update_face(&self, caller: &Caller, username: &str, body: &[u8]) -> Result<Value, Failure> {
+        for _ in 0..UPDATE_TRIES {
+            let fields = FaceFields::parse(body)?;
+            let mut face = self.stored_face(caller, username).await?;
+            let expected = face.version;
+            let warnings = fields.apply_to(&mut face);
+            self.check_default_model(&face)?;
+            face.updated_at = clock::now().0;
+            if self.inner.db.update_face(row_from_face(&face), expected).await? {
+                self.inner.directory.forget_face(caller.account_id, &face.username);
+                return self.render(caller.account_id, &face, &warnings).await;
+            }
+        }
+        Err(Failure::new(
+            ErrorCode::Conflict,
+            "This face is being changed by other requests at the same time. Try again.",
+        ))
+    }
+
+    /// `DELETE /v1/faces/{face}`: with its primitives.
+    ///
+    /// # Errors
+    /// 404 when it is not the caller's.
+    pub async fn delete_face(&self, caller: &Caller, username: &str) -> Result<Value, Failure> {
+        let face = self.stored_face(caller, username).await?;
+        let deleted = self.inner.db.delete_face(caller.account_id, face.id).await?;
+        self.inner.directory.forget_face(caller.account_id, &face.username);
+        if !deleted {
+            return Err(not_found(username));
+        }
+        Ok(json!({"deleted": true, "id": face.username, "object": "face"}))
+    }
+
+    /// `PUT /v1/faces/{face}/primitives`: replaces the compiled persona.
+    ///
+    /// # Errors
+    /// 404; 422 with the path of the first wrong primitive, and nothing is changed.
+    pub async fn replace_primitives(&self, caller: &Caller, username: &str, body: &[u8]) -> Result<Value, Failure> {
+        let primitives = faces::parse_primitives(body, &self.import_limits())?;
+        let face = self.stored_face(caller, username).await?;
+        let rows = rows_from_primitives(&primitives);
+        self.inner.db.replace_primitives(face.id, counts_json(&primitives), rows, clock::now().0).await?;
+        self.inner.directory.forget_face(caller.account_id, &face.username);
+        let face = self.stored_face(caller, username).await?;
+        self.render(caller.account_id, &face, &[]).await
+    }
+
+    /// Imports a whole face, replacing one of the same username.
+    ///
+    /// # Errors
+    /// 422 with the path of the first wrong field; nothing is changed then.
+    pub async fn import_face(&self, account_id: AccountId, file: &[u8]) -> Result<Value, Failure> {
+        let import = FaceImport::parse(file, &self.import_limits())?;
+        let now = clock::now().0;
+        let (face, primitives, warnings) = import.into_face(FaceId::generate(), account_id, now)?;
+        let existing = self.inner.db.find_face(account_id, face.username.as_str()).await?;
+        if let Some(existing) = existing {
+            self.inner.db.delete_face(account_id, existing.id).await?;
+        } else {
+            self.room_for_one_more(account_id).await?;
+        }
+        let rows = rows_from_primitives(&primitives);
+        self.inner.db.insert_face(row_from_face(&face), rows).await.map_err(|error| taken(error, &face))?;
+        self.inner.directory.forget_face(account_id, &face.username);
+        self.render(account_id, &face, &warnings).await
+    }
+
+    fn import_limits(&self) -> ImportLimits {
+        let limits = &self.inner.limits;
+        ImportLimits {
+            primitives_max: limits.primitives_max,
+            primitive_chars_max: limits.primitive_chars_max,
+        }
+    }
+
+    async fn stored_face(&self, caller: &Caller, username: &str) -> Result<Face, Failure> {
+        let Ok(name) = FaceName::parse(username) else { return Err(not_found(username)) };
+        if let Some(allowed) = &caller.allowed_faces
+            && !allowed.iter().any(|one| one == name.as_str())
+        {
+            return Err(Failure::new(
+                ErrorCode::FaceNotAllowed,
+                format!("This API key is not permitted to use the face `{name}`."),
+            ));
+        }
+        let row = self.inner.db.find_face(caller.account_id, name.as_str()).await?;
+        face_from_row(row.ok_or_else(|| not_found(username))?)
+    }
+
+    async fn room_for_one_more(&self, account_id: AccountId) -> Result<(), Failure> {
+        let most = u64::from(self.inner.limits.faces_per_account_max);
+        if self.inner.db.count_faces(account_id).await? >= most {
+            return Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                format!("This account has {most} faces, which is the most. Delete one first."),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_default_model(&self, face: &Face) -> Result<(), Failure> {
+        match &face.default_model {
+            Some(model) if self.inner.catalog.find(model).is_none() => Err(Failure {
+                code: ErrorCode::UnsupportedModel,
+                ..Failure::invalid(
+                    "default_model",
+                    "default_model is not a model of this server. GET /v1/models lists them.",
+                )
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn render(&self, account_id: AccountId, face: &Face, warnings: &[String]) -> Result<Value, Failure> {
+        let profile_tokens = match face.component_counts {
+            None => None,
+            Some(_) => self
+                .inner
+                .directory
+                .face(account_id, &face.username)
+                .await?
+                .map(|loaded| Arc::clone(&loaded.persona).profile_tokens()),
+        };
+        Ok(face.to_json(FaceRendering { owned_by: &account_id.to_string(), profile_tokens, warnings }))
+    }
+}
+
+fn not_found(username: &str) -> Failure {
+    super::resolve::face_not_found(username)
+}
+
+fn taken(error: crate::storage::StorageError, face: &Face) -> Failure {
+    if error.code() == ErrorCode::Conflict {
+        return Failure {
+            loc: vec!["body".to_owned(), "username".to_owned()],
+            ..Failure::new(
+                ErrorCode::Conflict,
+                format!("You already have a face `{}`. Choose another username or change that face.", face.username),
+            )
+        };
+    }
+    error.into()
+}
+
+impl From<FaceError> for Failure {
+    fn from(error: FaceError) -> Self {
+        let mut failure = Self::new(error.code(), error.to_string());
+        failure.loc = error.loc();
+        failure.validation = error.validation();
+        failure
+    }
+}
+
+/// A stored row as a face.
+///
+/// # Errors
+/// 500 when the row can't be read: it was written by this program, so that is a bug.
+pub(super) fn face_from_row(row: FaceRow) -> Result<Face, Failure> {
+    let broken = |what: &str| {
+        log::error!(target: "faces::flows", "the stored face {} has an unreadable {what}", row.id);
+        Failure::new(ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
+    };
+    Ok(Face {
+        id: row.id,
+        account_id: row.account_id,
+        username: FaceName::parse(&row.username).map_err(|_| broken("username"))?,
+        name: row.name.clone(),
+        facts: Facts::from_stored(&row.facts).map_err(|_| broken("facts"))?,
+        default_model: row.default_model.clone(),
+        default_tools: serde_json::from_str(&row.default_tools).map_err(|_| broken("default_tools"))?,
+        formula: None,
+        version: row.version,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        component_counts: match &row.component_counts {
+            None => None,
+            Some(counts) => Some(
+                serde_json::from_str::<ComponentCounts>(counts).map_err(|_| broken("component_counts"))?,
+            ),
+        },
+    })
+}
+
+fn row_from_face(face: &Face) -> FaceRow {
+    FaceRow {
+        id: face.id,
+        account_id: face.account_id,
+        username: face.username.as_str().to_owned(),
+        name: face.name.clone(),
+        facts: face.facts.to_stored(),
+        default_model: face.default_model.clone(),
+        default_tools: json!(face.default_tools).to_string(),
+        version: face.version,
+        component_counts: face.component_counts.map(|counts| json!(counts).to_string()),
+        created_at: face.created_at,
+        updated_at: face.updated_at,
+    }
+}
+
+/// A stored row as a primitive; one with an unknown component (of a newer version) is left out.
+pub(super) fn primitive_from_row(row: PrimitiveRow) -> Option<Primitive> {
+    let component = Component::parse(&row.component)?;
+    Some(Primitive { component, text: row.text, weight: row.weight })
+}
+
+fn rows_from_primitives(primitives: &[Primitive]) -> Vec<PrimitiveRow> {
+    primitives
+        .iter()
+        .map(|primitive| PrimitiveRow {
+            component: primitive.component.as_str().to_owned(),
+            text: primitive.text.clone(),
+            weight: primitive.weight,
+        })
+        .collect()
+}
+
+fn counts_json(primitives: &[Primitive]) -> String {
+    json!(ComponentCounts::of(primitives)).to_string()
+}

@@ -1,0 +1,66 @@
+//! The part of the use cases that needs no running ledger or provider: identity, faces,
+//! administration. A command line uses it without starting a server.
+
+use std::sync::Arc;
+
+use super::{Caller, Failure, directory::Directory};
+use crate::{
+    config::Limits,
+    domain::{ApiKeySecret, ErrorCode},
+    providers::Catalog,
+    storage::Db,
+};
+
+/// Handle to accounts, keys and faces. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) db: Db,
+    pub(super) directory: Directory,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) limits: Limits,
+}
+
+impl Platform {
+    /// Over an open database and a loaded catalog.
+    #[must_use]
+    pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits) -> Self {
+        let directory = Directory::new(db.clone(), &limits);
+        Self { inner: Arc::new(Inner { db, directory, catalog, limits }) }
+    }
+
+    /// Checks an API key.
+    ///
+    /// # Errors
+    /// 401 for a missing, malformed, unknown, expired or revoked key (not told apart); 503 when
+    /// the database can't be asked.
+    pub async fn authenticate(&self, credential: Option<&str>) -> Result<Caller, Failure> {
+        let Some(credential) = credential else {
+            return Err(Failure::new(
+                ErrorCode::Unauthenticated,
+                "No API key was sent. Send `Authorization: Bearer sk-faces-…` or `x-api-key: sk-faces-…`.",
+            ));
+        };
+        let refused = || {
+            Failure::new(
+                ErrorCode::Unauthenticated,
+                "Incorrect API key: it is malformed, unknown, expired or revoked.",
+            )
+        };
+        let secret = ApiKeySecret::parse(credential).ok_or_else(refused)?;
+        let key = self.inner.directory.key(&secret).await?.ok_or_else(refused)?;
+        Ok(Caller::of(&key))
+    }
+
+    /// Whether the database answers, for `/readyz`.
+    ///
+    /// # Errors
+    /// 503 when it does not.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        Ok(self.inner.db.ping().await?)
+    }
+}

@@ -1,0 +1,244 @@
+//! The native proxies: the provider's own request and answer, billed to the account.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Caller, Failure, Flows,
+    billing::{Billing, End},
+    call::{self, Reply, ReplyNotes},
+    estimate::Estimate,
+    proxy_stream::{ProxyPlan, ProxySession},
+    trace::RequestTrace,
+};
+use crate::{
+    accounts::Payer,
+    domain::ledger::Finish,
+    providers::{Dispatch, Endpoint, Model, UpstreamResponse, forwarded_request_headers},
+    wire::{
+        self, InputBound, TokensField, UpstreamFormat,
+        anthropic::MessagesRequest,
+        openai_chat::{ChatRequest, OpenAiEdit},
+    },
+};
+
+/// A native request, as far as it must be understood to be billed.
+struct Native {
+    model: Arc<Model>,
+    stream: bool,
+    /// Whether the usage chunk must be hidden from the client.
+    hide_usage: bool,
+    bound: InputBound,
+    max_tokens: Option<u64>,
+    choices: u64,
+    may_write_cache: bool,
+    parsed: Parsed,
+}
+
+enum Parsed {
+    OpenAi(ChatRequest),
+    Anthropic(MessagesRequest),
+}
+
+/// What came with the request besides its body.
+#[derive(Debug, Clone, Default)]
+pub struct NativeParts {
+    /// The request's headers; only the end-to-end ones that belong to the provider are forwarded.
+    pub headers: Vec<(String, String)>,
+    /// The query string (`beta=true`).
+    pub query: Option<String>,
+}
+
+impl Flows {
+    /// `POST /v1/openai/chat/completions`.
+    ///
+    /// # Errors
+    /// As [`Flows::chat`]; the provider's own errors keep their message.
+    ///
+    /// # Cancel safety
+    /// As [`Flows::chat`].
+    pub async fn proxy_openai(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+        parts: NativeParts,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        let request = ChatRequest::parse_native(body)?;
+        let model = self.resolve_native(caller, request.model(), UpstreamFormat::OpenAiChat)?;
+        let native = Native {
+            stream: request.stream(),
+            hide_usage: request.stream() && !request.include_usage(),
+            bound: request.input_bound(),
+            max_tokens: request.max_tokens(),
+            choices: request.n(),
+            may_write_cache: request.may_write_cache(),
+            parsed: Parsed::OpenAi(request),
+            model,
+        };
+        self.proxy(caller, native, parts, trace).await
+    }
+
+    /// `POST /v1/anthropic/messages`.
+    ///
+    /// # Errors
+    /// As [`Flows::chat`]; the provider's own errors keep their message.
+    ///
+    /// # Cancel safety
+    /// As [`Flows::chat`].
+    pub async fn proxy_anthropic(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+        parts: NativeParts,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        let request = MessagesRequest::parse(body)?;
+        let model = self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
+        let native = Native {
+            stream: request.stream(),
+            hide_usage: false,
+            bound: request.input_bound(),
+            max_tokens: request.max_tokens(),
+            choices: 1,
+            may_write_cache: request.may_write_cache(),
+            parsed: Parsed::Anthropic(request),
+            model,
+        };
+        self.proxy(caller, native, parts, trace).await
+    }
+
+    /// `POST /v1/anthropic/messages/count_tokens`: forwarded, not billed (the provider does not
+    /// bill it either).
+    ///
+    /// # Errors
+    /// As [`Flows::chat`], less the 402s.
+    pub async fn count_tokens(
+        &self,
+        caller: &Caller,
+        body: Bytes,
+        parts: NativeParts,
+        trace: &RequestTrace,
+    ) -> Result<Bytes, Failure> {
+        let request = MessagesRequest::parse_count(body)?;
+        let model = self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
+        call::trace_target(trace, &model.id, &model);
+        let dispatch = Dispatch {
+            provider: Arc::clone(&model.provider),
+            endpoint: Endpoint::CountTokens,
+            query: parts.query,
+            headers: forwarded_request_headers(model.provider.format, &parts.headers),
+            body: request.with_model(&model.upstream_id),
+            stream: false,
+        };
+        let response = self.inner.providers.dispatch(dispatch).await?;
+        if !(200..300).contains(&response.status) {
+            return Err(call::refused(model.provider.format, response).await);
+        }
+        Ok(response.body.collect(self.inner.options.upstream_body_bytes_max).await?)
+    }
+
+    async fn proxy(
+        &self,
+        caller: &Caller,
+        native: Native,
+        parts: NativeParts,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        let model = Arc::clone(&native.model);
+        call::trace_target(trace, &model.id, &model);
+        let estimate = Estimate::new(
+            &model,
+            &native.bound,
+            0,
+            native.max_tokens,
+            native.choices,
+            native.may_write_cache,
+        );
+        let (mut billing, clamp) = self.open_billing(caller, None, &model, &estimate, trace).await?;
+        let dispatch = Dispatch {
+            provider: Arc::clone(&model.provider),
+            endpoint: match native.parsed {
+                Parsed::OpenAi(_) => Endpoint::ChatCompletions,
+                Parsed::Anthropic(_) => Endpoint::Messages,
+            },
+            query: parts.query,
+            headers: forwarded_request_headers(model.provider.format, &parts.headers),
+            body: upstream_body(&native, clamp),
+            stream: native.stream,
+        };
+        billing.sent(&estimate);
+        let sent = self.inner.providers.dispatch(dispatch).await;
+        let (response, mut billing) = call::accepted(sent, billing, &model).await?;
+        billing.answered(response.status);
+        let notes = ReplyNotes {
+            model: Arc::clone(&model),
+            max_tokens: clamp,
+            dropped: Vec::new(),
+            headers: response.headers.clone(),
+            bill: None,
+        };
+        let plan = ProxyPlan {
+            format: model.provider.format,
+            hide_usage: native.hide_usage,
+            context_tokens_max: model.context_tokens_max,
+            input_tokens_estimate: estimate.input_tokens_estimate,
+        };
+        if native.stream {
+            let session = ProxySession::start(self, response, billing, &plan).await?;
+            return Ok(Reply::Stream { session, notes });
+        }
+        self.finish_native_json(response, billing, &plan, notes).await
+    }
+
+    async fn finish_native_json(
+        &self,
+        response: UpstreamResponse,
+        billing: Billing,
+        plan: &ProxyPlan,
+        mut notes: ReplyNotes,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        let collected = response.body.collect(self.inner.options.upstream_body_bytes_max).await;
+        let body = match collected {
+            Ok(body) => body,
+            Err(error) => {
+                billing.void().await;
+                return Err(error.into());
+            }
+        };
+        let meter = match wire::read_native_usage(plan.format, &body, plan.context_tokens_max) {
+            Ok(meter) => meter,
+            Err(fault) => {
+                billing.void().await;
+                return Err(fault.into());
+            }
+        };
+        let (usage, basis) = meter.usage_reading(plan.input_tokens_estimate);
+        let end = End {
+            usage,
+            basis,
+            finish: Finish::Complete,
+            payer: Payer::Customer,
+            upstream_id: meter.upstream_id().map(str::to_owned),
+        };
+        notes.bill = Some(billing.settle(end).await?);
+        Ok(Reply::Json { body, notes })
+    }
+}
+
+fn upstream_body(native: &Native, clamp: Option<u64>) -> Bytes {
+    let model = &native.model;
+    match &native.parsed {
+        Parsed::OpenAi(request) => {
+            let tokens_field: TokensField = model.tokens_field;
+            request.to_openai(&OpenAiEdit {
+                model: &model.upstream_id,
+                system_prefix: None,
+                include_usage: true,
+                max_tokens: clamp.map(|tokens| (tokens_field, tokens)),
+            })
+        }
+        Parsed::Anthropic(request) => request.with_model(&model.upstream_id),
+    }
+}

@@ -1,0 +1,188 @@
+//! A native stream: the provider's bytes, relayed record by record, billed from a tee.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+
+use super::{
+    Failure, Flows,
+    billing::Billing,
+    stream_money::{Closing, StreamMoney},
+};
+use crate::{
+    domain::ErrorCode,
+    providers::{ProviderError, UpstreamBody, UpstreamResponse},
+    wire::{ProxyStep, ProxyStream, SseDecoder, UpstreamFault, UpstreamFormat},
+};
+
+/// What a native answer needs to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProxyPlan {
+    pub(super) format: UpstreamFormat,
+    pub(super) hide_usage: bool,
+    pub(super) context_tokens_max: u64,
+    pub(super) input_tokens_estimate: u64,
+}
+
+/// One thing to send to the client, in order.
+#[derive(Debug)]
+pub enum ProxyEvent {
+    /// The provider's bytes, whole records, untouched.
+    Bytes(Bytes),
+    /// The stream failed in a way that the provider did not tell the client; nothing follows.
+    Failed(Failure),
+}
+
+/// A running native stream.
+///
+/// Dropped (the client left), it cancels the upstream and its [`Billing`] settles what was
+/// metered.
+#[derive(Debug)]
+pub struct ProxySession {
+    body: UpstreamBody,
+    decoder: SseDecoder,
+    tee: ProxyStream,
+    ready: VecDeque<ProxyEvent>,
+    held_back: Bytes,
+    money: StreamMoney,
+}
+
+impl ProxySession {
+    /// Waits for the first record, so that a failure before it is a real HTTP status.
+    ///
+    /// # Errors
+    /// The upstream's failure before its first record; the hold is released.
+    ///
+    /// # Cancel safety
+    /// As [`ProxySession`]'s drop.
+    pub(super) async fn start(
+        flows: &Flows,
+        response: UpstreamResponse,
+        billing: Billing,
+        plan: &ProxyPlan,
+    ) -> Result<Self, Failure> {
+        let mut session = Self {
+            body: response.body,
+            decoder: SseDecoder::new(flows.inner.options.sse_record_bytes_max),
+            tee: ProxyStream::new(plan.format, plan.hide_usage, plan.context_tokens_max),
+            ready: VecDeque::new(),
+            held_back: Bytes::new(),
+            money: StreamMoney::new(
+                billing,
+                plan.input_tokens_estimate,
+                flows.inner.options.charge_partial_on_upstream_error,
+            ),
+        };
+        std::future::poll_fn(|cx| {
+            while session.ready.is_empty() {
+                if !ready!(session.poll_step(cx)) {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        match session.ready.front() {
+            Some(ProxyEvent::Failed(failure)) => Err(failure.clone()),
+            _ => Ok(session),
+        }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.money.is_relaying() {
+            let read = ready!(self.body.poll_next(cx));
+            self.read(read);
+            return Poll::Ready(true);
+        }
+        match ready!(self.money.poll_closing(cx)) {
+            Some(closing) => self.close(closing),
+            None => return Poll::Ready(false),
+        }
+        Poll::Ready(true)
+    }
+
+    fn read(&mut self, read: Option<Result<Bytes, ProviderError>>) {
+        match read {
+            Some(Ok(chunk)) => {
+                self.decoder.push(chunk);
+                let mut run = BytesMut::new();
+                self.decode(&mut run);
+                if !run.is_empty() {
+                    self.ready.push_front(ProxyEvent::Bytes(run.freeze()));
+                }
+            }
+            Some(Err(error)) => self.end(Some(error.into())),
+            None => {
+                let ended = self.tee.end_of_body();
+                self.end(ended.err().map(Failure::from));
+            }
+        }
+    }
+
+    /// Appends to `run` what may be shown now. The terminal record waits for the settlement.
+    fn decode(&mut self, run: &mut BytesMut) {
+        loop {
+            let record = match self.decoder.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => return,
+                Err(_) => return self.end(Some(ProviderError::TooLarge.into())),
+            };
+            match self.tee.push(&record) {
+                ProxyStep::Relay => run.extend_from_slice(&record.raw),
+                ProxyStep::Hide => {}
+                ProxyStep::Terminal => {
+                    self.held_back = record.raw;
+                    return self.end(None);
+                }
+                ProxyStep::ErrorEvent => {
+                    // The provider's own words reach the client as they came.
+                    self.held_back = record.raw;
+                    return self.end(Some(Failure::new(ErrorCode::UpstreamFailed, "")));
+                }
+                ProxyStep::Failed(fault) => return self.end(Some(UpstreamFault::into(fault))),
+            }
+        }
+    }
+
+    fn end(&mut self, failure: Option<Failure>) {
+        self.money.end(self.tee.meter(), failure);
+    }
+
+    fn close(&mut self, closing: Closing) {
+        // Held back: the provider's terminal record, or its own error event.
+        let held_back = std::mem::take(&mut self.held_back);
+        match closing {
+            Closing::Complete(_) if held_back.is_empty() => {}
+            Closing::Failed(failure) if held_back.is_empty() || failure.code != ErrorCode::UpstreamFailed => {
+                self.ready.push_back(ProxyEvent::Failed(failure));
+            }
+            Closing::Complete(_) | Closing::Failed(_) => self.ready.push_back(ProxyEvent::Bytes(held_back)),
+        }
+    }
+}
+
+impl Stream for ProxySession {
+    type Item = ProxyEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if !ready!(self.poll_step(cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}
+
+impl Drop for ProxySession {
+    fn drop(&mut self) {
+        self.money.client_left(self.tee.meter());
+    }
+}

@@ -1,0 +1,51 @@
+//! What a request leaves in the access log, collected while it runs.
+
+use std::{cell::RefCell, rc::Rc, time::Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::telemetry::{AccessLine, log_access};
+
+/// A handle to the request's one access-log line and its place among the requests in flight.
+///
+/// The line is written when the last clone is dropped: for a stream that is the end of its body,
+/// whatever ended it. Clones stay on the worker's thread.
+#[derive(Debug, Clone)]
+pub struct RequestTrace(Rc<TraceInner>);
+
+#[derive(Debug)]
+struct TraceInner {
+    line: RefCell<AccessLine>,
+    started: Instant,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl RequestTrace {
+    /// Starts the line of a request.
+    #[must_use]
+    pub fn new(line: AccessLine, started: Instant, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self(Rc::new(TraceInner { line: RefCell::new(line), started, _permit: permit }))
+    }
+
+    /// Changes the line. Does nothing while another change is running (there is none: one thread,
+    /// no await inside).
+    pub fn update(&self, change: impl FnOnce(&mut AccessLine)) {
+        if let Ok(mut line) = self.0.line.try_borrow_mut() {
+            change(&mut line);
+        }
+    }
+
+    /// The request's id, which is also in the response's `x-request-id`.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        self.0.line.borrow().request_id.clone()
+    }
+}
+
+impl Drop for TraceInner {
+    fn drop(&mut self) {
+        let line = self.line.get_mut();
+        line.duration = self.started.elapsed();
+        log_access(line);
+    }
+}

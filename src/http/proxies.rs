@@ -1,0 +1,63 @@
+//! The native proxies.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::{body, edge, headers, problem, routes::HttpState, sse};
+use crate::flows::{Failure, NativeParts, Reply, proxy_stream::ProxySession};
+
+pub(super) async fn openai(req: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+    let answered = async {
+        let caller = body::caller(&req, &state.flows).await?;
+        let body = body::json_body(&req, payload, state.body_bytes_max).await?;
+        state.flows.proxy_openai(&caller, body, parts(&req), &edge::trace(&req)).await
+    };
+    render(&req, answered.await, &state)
+}
+
+pub(super) async fn anthropic(req: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+    let answered = async {
+        let caller = body::caller(&req, &state.flows).await?;
+        let body = body::json_body(&req, payload, state.body_bytes_max).await?;
+        state.flows.proxy_anthropic(&caller, body, parts(&req), &edge::trace(&req)).await
+    };
+    render(&req, answered.await, &state)
+}
+
+pub(super) async fn count_tokens(
+    req: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
+    let answered = async {
+        let caller = body::caller(&req, &state.flows).await?;
+        let body = body::json_body(&req, payload, state.body_bytes_max).await?;
+        state.flows.count_tokens(&caller, body, parts(&req), &edge::trace(&req)).await
+    };
+    match answered.await {
+        Ok(body) => HttpResponse::Ok().content_type("application/json").body(body),
+        Err(failure) => problem::respond(&req, &failure),
+    }
+}
+
+fn render(req: &HttpRequest, answered: Result<Reply<ProxySession>, Failure>, state: &HttpState) -> HttpResponse {
+    match answered {
+        Ok(Reply::Json { body, notes }) => {
+            let mut response = HttpResponse::Ok().content_type("application/json").body(body);
+            headers::write_notes(&mut response, &notes);
+            response
+        }
+        Ok(Reply::Stream { session, notes }) => sse::native(req, session, &notes, state.heartbeat),
+        Err(failure) => problem::respond(req, &failure),
+    }
+}
+
+/// Headers whose values are text; which of them travel on is decided in `providers`.
+fn parts(req: &HttpRequest) -> NativeParts {
+    let headers = req
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect();
+    let query = Some(req.query_string()).filter(|query| !query.is_empty()).map(str::to_owned);
+    NativeParts { headers, query }
+}

@@ -1,0 +1,78 @@
+//! Routes that only read: probes, models, account.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::{EdgeState, body, problem, problem::Dialect, routes::HttpState};
+use crate::{
+    domain::ErrorCode,
+    flows::Failure,
+    wire::models,
+};
+
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+pub(super) async fn readyz(
+    req: HttpRequest,
+    state: web::Data<HttpState>,
+    edge: web::Data<EdgeState>,
+) -> HttpResponse {
+    if !edge.is_ready() {
+        return problem::respond(&req, &Failure::new(ErrorCode::ShuttingDown, "The server is shutting down."));
+    }
+    match state.flows.platform().ready().await {
+        Ok(()) => HttpResponse::Ok().json(json!({"status": "ready"})),
+        Err(failure) => problem::respond(&req, &failure),
+    }
+}
+
+pub(super) async fn models(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let caller = match body::caller(&req, &state.flows).await {
+        Ok(caller) => caller,
+        Err(failure) => return problem::respond(&req, &failure),
+    };
+    let cards = state.flows.platform().models(&caller);
+    let body = match Dialect::of(&req) {
+        Dialect::Anthropic => models::anthropic_list(&cards),
+        Dialect::OpenAi | Dialect::Faces => models::openai_list(&cards),
+    };
+    json_bytes(body)
+}
+
+pub(super) async fn model(req: HttpRequest, path: web::Path<String>, state: web::Data<HttpState>) -> HttpResponse {
+    let found = match body::caller(&req, &state.flows).await {
+        Ok(caller) => state.flows.platform().model(&caller, &path),
+        Err(failure) => Err(failure),
+    };
+    match found {
+        Ok(card) => json_bytes(match Dialect::of(&req) {
+            Dialect::Anthropic => models::anthropic_one(&card),
+            Dialect::OpenAi | Dialect::Faces => models::openai_one(&card),
+        }),
+        Err(failure) => problem::respond(&req, &failure),
+    }
+}
+
+pub(super) async fn account_state(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let read = async { state.flows.platform().account_state(&body::caller(&req, &state.flows).await?).await };
+    json(&req, read.await)
+}
+
+pub(super) async fn balance(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let read = async { state.flows.platform().balance(&body::caller(&req, &state.flows).await?).await };
+    json(&req, read.await)
+}
+
+/// A use case's value or its failure.
+pub(super) fn json(req: &HttpRequest, read: Result<Value, Failure>) -> HttpResponse {
+    match read {
+        Ok(value) => HttpResponse::Ok().json(value),
+        Err(failure) => problem::respond(req, &failure),
+    }
+}
+
+fn json_bytes(body: bytes::Bytes) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(body)
+}

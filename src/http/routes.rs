@@ -1,0 +1,84 @@
+//! The one table of routes.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, Resource, middleware::from_fn, web};
+
+use super::{edge, faces, inference, problem, proxies, reads};
+use crate::{
+    domain::ErrorCode,
+    flows::{Failure, Flows},
+};
+
+/// What handlers share, one clone per worker.
+#[derive(Debug, Clone)]
+pub struct HttpState {
+    /// The use cases.
+    pub flows: Flows,
+    /// Largest request body, bytes.
+    pub body_bytes_max: u64,
+    /// Interval of SSE heartbeats.
+    pub heartbeat: Duration,
+}
+
+/// Registers every route, the 404 and the 405s, and the edge around them.
+pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
+    config.app_data(web::Data::new(state)).service(
+        web::scope("")
+            .wrap(from_fn(edge::edge))
+            .service(resource("/healthz").route(web::get().to(reads::healthz)))
+            .service(resource("/readyz").route(web::get().to(reads::readyz)))
+            .service(resource("/v1/chat/completions").route(web::post().to(inference::chat)))
+            .service(resource("/v1/openai/chat/completions").route(web::post().to(proxies::openai)))
+            .service(resource("/v1/anthropic/messages").route(web::post().to(proxies::anthropic)))
+            .service(resource("/v1/anthropic/v1/messages").route(web::post().to(proxies::anthropic)))
+            .service(
+                resource("/v1/anthropic/messages/count_tokens").route(web::post().to(proxies::count_tokens)),
+            )
+            .service(
+                resource("/v1/anthropic/v1/messages/count_tokens")
+                    .route(web::post().to(proxies::count_tokens)),
+            )
+            .service(resource("/v1/models").route(web::get().to(reads::models)))
+            .service(resource("/v1/models/{model:.+}").route(web::get().to(reads::model)))
+            .service(resource("/v1/openai/models").route(web::get().to(reads::models)))
+            .service(resource("/v1/anthropic/v1/models").route(web::get().to(reads::models)))
+            .service(resource("/v1/account/state").route(web::get().to(reads::account_state)))
+            .service(resource("/v1/billing/balance").route(web::get().to(reads::balance)))
+            .service(
+                resource("/v1/faces")
+                    .route(web::get().to(faces::list))
+                    .route(web::post().to(faces::create)),
+            )
+            .service(resource("/v1/faces/attributes").route(web::get().to(faces::attributes)))
+            .service(
+                resource("/v1/faces/{face}")
+                    .route(web::get().to(faces::read))
+                    .route(web::patch().to(faces::update))
+                    .route(web::delete().to(faces::delete)),
+            )
+            .service(resource("/v1/faces/{face}/primitives").route(web::put().to(faces::replace_primitives)))
+            .default_service(web::route().to(no_route)),
+    );
+}
+
+/// A path whose other methods answer 405 in the route's dialect.
+fn resource(path: &str) -> Resource {
+    web::resource(path).default_service(web::route().to(no_method))
+}
+
+async fn no_route(req: HttpRequest) -> HttpResponse {
+    let failure = Failure::new(
+        ErrorCode::RouteNotFound,
+        "There is no such path. README.md lists the routes; an SDK's base URL ends in /v1 (OpenAI) or /v1/anthropic (Anthropic).",
+    );
+    problem::respond(&req, &failure)
+}
+
+async fn no_method(req: HttpRequest) -> HttpResponse {
+    let failure = Failure::new(
+        ErrorCode::MethodNotAllowed,
+        format!("This path does not take the method {}.", req.method()),
+    );
+    problem::respond(&req, &failure)
+}
