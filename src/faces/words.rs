@@ -1,0 +1,154 @@
+//! Words: how text is cut for the ranking.
+
+/// Longest word kept, bytes; the rest of a longer run is ignored (it is no word of a language).
+const WORD_BYTES_MAX: usize = 64;
+
+/// English words that tell nothing about a topic. Inverse document frequency alone would miss
+/// them: in statements about a person, "you" and "what" are rare and would look telling, while
+/// questions are full of them. Sorted, in the form that [`for_each_word`] produces.
+const STOP_WORDS: &[&str] = &[
+    "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can",
+    "cant", "could", "did", "do", "doe", "doing", "dont", "for", "from", "get", "had", "ha",
+    "have", "he", "her", "hi", "him", "how", "i", "id", "if", "ill", "im", "in", "into", "is",
+    "isnt", "it", "ive", "just", "let", "like", "me", "my", "no", "not", "of", "on", "or", "our",
+    "out", "please", "she", "should", "so", "some", "tell", "than", "that", "the", "their", "them",
+    "then", "there", "these", "they", "thing", "this", "those", "to", "too", "up", "us", "very",
+    "wa", "want", "we", "were", "what", "when", "where", "which", "who", "why", "will", "with",
+    "would", "yes", "you", "your", "youre",
+];
+
+/// Calls `word` for each word of `text`, in order.
+///
+/// A word is a run of letters and digits, lowercased, with apostrophes inside left out ("Don't" →
+/// `dont`) and an English plural ending removed (see [`singular`]). Scripts that are written
+/// without spaces (Chinese, Japanese, Thai, …) give overlapping pairs of characters instead.
+/// Words of [`STOP_WORDS`] are left out. Text is not normalised to one Unicode form: there is no
+/// table for it here, and both sides usually come from the same kind of keyboard.
+pub(super) fn for_each_word(text: &str, mut word: impl FnMut(&str)) {
+    let mut run = String::with_capacity(WORD_BYTES_MAX);
+    let mut pair = String::with_capacity(8);
+    let mut unspaced_before: Option<char> = None;
+    let mut unspaced_count = 0_usize;
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        if is_unspaced(character) {
+            end_run(&mut run, &mut word);
+            unspaced_count += 1;
+            if let Some(before) = unspaced_before.replace(character) {
+                pair.clear();
+                pair.push(before);
+                pair.push(character);
+                word(&pair);
+            }
+            continue;
+        }
+        end_unspaced(&mut unspaced_before, &mut unspaced_count, &mut pair, &mut word);
+        let joins = matches!(character, '\'' | '\u{2019}')
+            && !run.is_empty()
+            && characters.peek().is_some_and(|next| next.is_alphabetic());
+        if character.is_alphanumeric() {
+            if run.len() < WORD_BYTES_MAX {
+                run.extend(character.to_lowercase());
+            }
+        } else if !joins {
+            end_run(&mut run, &mut word);
+        }
+    }
+    end_unspaced(&mut unspaced_before, &mut unspaced_count, &mut pair, &mut word);
+    end_run(&mut run, &mut word);
+}
+
+fn end_run(run: &mut String, word: &mut impl FnMut(&str)) {
+    if !run.is_empty() {
+        singular(run);
+        if STOP_WORDS.binary_search(&run.as_str()).is_err() {
+            word(run);
+        }
+        run.clear();
+    }
+}
+
+/// A character that stands alone is a word of its own.
+fn end_unspaced(
+    before: &mut Option<char>,
+    count: &mut usize,
+    pair: &mut String,
+    word: &mut impl FnMut(&str),
+) {
+    if let Some(alone) = before.take()
+        && *count == 1
+    {
+        pair.clear();
+        pair.push(alone);
+        word(pair);
+    }
+    *count = 0;
+}
+
+/// Takes an English plural's ending off: `-ies` → `-y`, `-es` → `-e`, `-s`.
+///
+/// Source: D. Harman, "How effective is suffixing?", JASIS 42(1), 1991, the "S" stemmer. It
+/// joins "dog" and "dogs" and hardly ever two different words; what it does to other languages
+/// it does to both sides alike.
+fn singular(word: &mut String) {
+    let has = |ending: &str, except: &[&str]| {
+        word.ends_with(ending) && !except.iter().any(|exception| word.ends_with(exception))
+    };
+    if has("ies", &["eies", "aies"]) && word.len() > 3 {
+        word.truncate(word.len() - 3);
+        word.push('y');
+    } else if has("s", &["us", "ss"]) && word.len() > 2 {
+        word.truncate(word.len() - 1);
+    }
+}
+
+/// Whether words of the character's script are written without spaces between them.
+const fn is_unspaced(character: char) -> bool {
+    matches!(character,
+        '\u{0E00}'..='\u{0EFF}' // Thai, Lao
+        | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' // Myanmar, Khmer
+        | '\u{3040}'..='\u{30FF}' // Hiragana, Katakana
+        | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}' // Han
+        | '\u{20000}'..='\u{3FFFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for_each_word(text, |word| words.push(word.to_owned()));
+        words
+    }
+
+    #[test]
+    fn the_stop_words_are_sorted_and_in_the_form_of_words() {
+        assert!(STOP_WORDS.is_sorted());
+        for word in STOP_WORDS {
+            assert!(words(word).is_empty(), "{word} is not found as it is written");
+        }
+    }
+
+    #[test]
+    fn text_is_cut_into_lowercase_words_without_plural_endings() {
+        for (text, expected) in [
+            ("Alice's DOGS, parties & buses", vec!["alice", "dog", "party", "buse"]),
+            ("Why don't you eat breakfast?", vec!["eat", "breakfast"]),
+            ("Zürich ÉTÉ 2026", vec!["zürich", "été", "2026"]),
+            ("glass bus ''", vec!["glass", "bus"]),
+            ("猫", vec!["猫"]),
+            ("早餐吃 rice 茶", vec!["早餐", "餐吃", "rice", "茶"]),
+            (" \u{0} --- ", vec![]),
+        ] {
+            assert_eq!(words(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_end_is_one_bounded_word() {
+        let found = words(&"x".repeat(100_000));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].len() <= WORD_BYTES_MAX + 4);
+    }
+}
