@@ -57,12 +57,15 @@ impl Persona {
     #[must_use]
     pub fn prepare(face: Face, primitives: &[Primitive], tokens_max: u64) -> Self {
         let name = text::flatten(&face.name);
-        let mut opening = wording::opening(&name);
+        let (mut opening, closing) = if face.facts.is_empty() && primitives.is_empty() {
+            (wording::opening_without_profile(&name), wording::closing_without_profile(&name))
+        } else {
+            (wording::opening(&name), wording::closing(&name))
+        };
         if !face.facts.is_empty() {
             opening.push_str(wording::FACTS_HEADING);
             opening.push_str(&wording::facts(&face.facts));
         }
-        let closing = wording::closing(&name);
         let frame = text::quarters(&opening) + text::quarters(&closing);
         let statements: Vec<Statement> = primitives.iter().map(Statement::new).collect();
 

@@ -6,8 +6,8 @@
 //! [`Persona::compose`].
 //!
 //! What never happens here: I/O, clocks, randomness, async, SQL, HTTP, names of providers. All is
-//! a pure function of its arguments; the same face and conversation give the same bytes on every
-//! machine.
+//! a pure function of its arguments: the same face and conversation give the same bytes, so a
+//! prompt can be cached, replayed and shown in a test.
 //!
 //! How it fails: input errors are [`FaceError`] and name the field by its path
 //! (`primitives[3].component`). Composing can't fail. Text of faces is data: it is flattened to

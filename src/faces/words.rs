@@ -5,22 +5,24 @@ const WORD_BYTES_MAX: usize = 64;
 
 /// English words that tell nothing about a topic. Inverse document frequency alone would miss
 /// them: in statements about a person, "you" and "what" are rare and would look telling, while
-/// questions are full of them. Sorted, in the form that [`for_each_word`] produces.
+/// questions are full of them. Sorted, lowercase, without apostrophes.
 const STOP_WORDS: &[&str] = &[
-    "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can",
-    "cant", "could", "did", "do", "doe", "doing", "dont", "for", "from", "get", "had", "ha",
-    "have", "he", "her", "hi", "him", "how", "i", "id", "if", "ill", "im", "in", "into", "is",
-    "isnt", "it", "ive", "just", "let", "like", "me", "my", "no", "not", "of", "on", "or", "our",
-    "out", "please", "she", "should", "so", "some", "tell", "than", "that", "the", "their", "them",
-    "then", "there", "these", "they", "thing", "this", "those", "to", "too", "up", "us", "very",
-    "wa", "want", "we", "were", "what", "when", "where", "which", "who", "why", "will", "with",
-    "would", "yes", "you", "your", "youre",
+    "a", "about", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by",
+    "can", "cant", "could", "did", "do", "does", "doing", "dont", "for", "from", "get", "got",
+    "had", "has", "have", "he", "her", "hers", "hey", "hi", "him", "his", "how", "i", "id", "if",
+    "ill", "im", "in", "into", "is", "isnt", "it", "its", "ive", "just", "let", "lets", "like",
+    "me", "much", "my", "no", "not", "now", "of", "oh", "ok", "okay", "on", "or", "our", "out",
+    "please", "really", "she", "should", "so", "some", "tell", "than", "thank", "thanks", "that",
+    "thats", "the", "their", "them", "then", "there", "these", "they", "thing", "things", "this",
+    "those", "to", "too", "up", "us", "very", "want", "was", "we", "well", "were", "what", "whats",
+    "when", "where", "which", "who", "why", "will", "with", "would", "yes", "you", "your", "youre",
+    "yours",
 ];
 
 /// Calls `word` for each word of `text`, in order.
 ///
 /// A word is a run of letters and digits, lowercased, with apostrophes inside left out ("Don't" →
-/// `dont`) and an English plural ending removed (see [`singular`]). Scripts that are written
+/// `dont`), and then an English plural ending removed (see [`singular`]). Scripts that are written
 /// without spaces (Chinese, Japanese, Thai, …) give overlapping pairs of characters instead.
 /// Words of [`STOP_WORDS`] are left out. Text is not normalised to one Unicode form: there is no
 /// table for it here, and both sides usually come from the same kind of keyboard.
@@ -60,8 +62,8 @@ pub(super) fn for_each_word(text: &str, mut word: impl FnMut(&str)) {
 
 fn end_run(run: &mut String, word: &mut impl FnMut(&str)) {
     if !run.is_empty() {
-        singular(run);
         if STOP_WORDS.binary_search(&run.as_str()).is_err() {
+            singular(run);
             word(run);
         }
         run.clear();
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stop_words_are_sorted_and_in_the_form_of_words() {
+    fn stop_words_are_found_as_they_are_written() {
         assert!(STOP_WORDS.is_sorted());
         for word in STOP_WORDS {
             assert!(words(word).is_empty(), "{word} is not found as it is written");
