@@ -10,6 +10,21 @@ use super::{Component, Face, Primitive, text, wording};
 /// A face made ready to speak: what doesn't depend on a conversation is done once, here.
 ///
 /// Build one per face version and keep it; it is immutable and can be shared between threads.
+///
+/// # Examples
+/// ```
+/// use faces::domain::{AccountId, FaceId};
+/// use faces::faces::{Persona, demo, estimate_tokens};
+///
+/// let alice = demo::alice()?;
+/// let (face, primitives, _) = alice.into_face(FaceId::generate(), AccountId::generate(), 0)?;
+/// let persona = Persona::prepare(face, &primitives, 1_000);
+/// let prompt = persona.compose("Do you enjoy cooking on Sundays?");
+/// assert!(prompt.starts_with("You are Alice Marchetti."));
+/// assert!(prompt.contains("On Sundays I cook for whoever comes"));
+/// assert!(estimate_tokens(&prompt) <= 1_000);
+/// # Ok::<(), faces::faces::FaceError>(())
+/// ```
 #[derive(Debug)]
 pub struct Persona {
     face: Face,

@@ -16,8 +16,8 @@
 //! Limits: facts and names by the constants of [`Facts`] and [`FaceFields`], primitives by
 //! [`ImportLimits`], the prompt by the `tokens_max` of [`Persona::prepare`].
 //!
-//! Invariants are tested in `tests.rs` (budget, determinism, no panic for any input) and whole
-//! prompts in `snapshots/`.
+//! Invariants are tested in `tests/properties.rs` (budget, determinism, order, no panic for any
+//! input); whole prompts are shown in `tests/snapshots/`.
 
 mod attributes;
 mod bm25;

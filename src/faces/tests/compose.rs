@@ -172,9 +172,11 @@ fn other_languages_rank_too() {
         ("Что ты пьёшь по утрам?", "По утрам пью чай."),
         ("你早餐吃什么？", "早餐只喝粥。"),
         ("Magst du Kühe?", "Zeichnet Kühe."),
+        ("커피 좋아해?", "커피를 매일 마신다."),
     ] {
         let statements = [
             ("Owns a boat.", 1.0),
+            ("커피를 매일 마신다.", 0.9),
             ("По утрам пью чай.", 0.9),
             ("早餐只喝粥。", 0.9),
             ("Zeichnet Kühe.", 0.9),
@@ -182,4 +184,18 @@ fn other_languages_rank_too() {
         let persona = betas(&statements, room_for(&[answer]));
         assert_eq!(chosen(&persona, asked).first().map(String::as_str), Some(answer));
     }
+}
+
+#[test]
+fn one_line_is_found_among_20_000() {
+    let mut primitives: Vec<Primitive> = (0..20_000)
+        .map(|i| Primitive::new(Component::ALL[i % 4], format!("Knows street {i} of the town.")))
+        .collect();
+    primitives[12_345].text = "Keeps bees on the roof.".to_owned();
+    let persona = Persona::prepare(face("Ada", &json!({})), &primitives, 1_500);
+    assert!(!persona.is_static());
+    assert!(persona.compose("What about the bees?").contains("- Keeps bees on the roof.\n"));
+    assert!(!persona.compose("What about the dogs?").contains("bees"));
+    let long_ago = format!("bees {}", "早".repeat(5_000));
+    assert!(!persona.compose(&long_ago).contains("bees"), "only the end of a conversation is read");
 }
