@@ -1,1 +1,49 @@
-//! The room `faces`.
+//! Faces: who a persona is, and the system prompt that makes a model speak as that person.
+//!
+//! Owns the face and its parts (facts, primitives), the formats in which people hand them in, the
+//! object that the API shows, the ranking of primitives against a conversation, and the wording
+//! of the prompt. The way in is [`FaceFields::parse`] or [`FaceImport::parse`]; the way out is
+//! [`Persona::compose`].
+//!
+//! What never happens here: I/O, clocks, randomness, async, SQL, HTTP, names of providers. All is
+//! a pure function of its arguments: the same face and conversation give the same bytes, so a
+//! prompt can be cached, replayed and shown in a test.
+//!
+//! How it fails: input errors are [`FaceError`] and name the field by its path
+//! (`primitives[3].component`). Composing can't fail. Text of faces is data: it is flattened to
+//! one line before it enters a prompt, so that it can't forge a heading.
+//!
+//! Limits: facts and names by the constants of [`Facts`] and [`FaceFields`], primitives by
+//! [`ImportLimits`], the prompt by the `tokens_max` of [`Persona::prepare`].
+//!
+//! Invariants are tested in `tests/properties.rs` (budget, determinism, order, no panic for any
+//! input); whole prompts are shown in `tests/snapshots/`.
+
+mod attributes;
+mod bm25;
+mod compose;
+pub mod demo;
+mod error;
+mod face;
+mod facts;
+mod fields;
+mod import;
+mod primitive;
+mod text;
+mod wording;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use attributes::{ATTRIBUTES, attributes_json, is_attribute};
+pub use compose::Persona;
+pub use error::{FORMULA_REFUSAL, FaceError, FieldFault, FieldPath, PathStep};
+pub use face::{Face, FaceRendering};
+pub use facts::{FACT_CHARS_MAX, Facts};
+pub use fields::{
+    DEFAULT_MODEL_CHARS_MAX, DEFAULT_TOOLS_MAX, FaceFields, NAME_CHARS_MAX, TOOL_CHARS_MAX,
+};
+pub use import::{FaceImport, ImportLimits, parse_primitives};
+pub use primitive::{Component, ComponentCounts, Primitive, WEIGHT_MAX};
+pub use text::estimate_tokens;
