@@ -70,7 +70,7 @@ pub struct ChatArgs {
     #[arg(long, env = "FACES_URL", value_name = "URL")]
     pub url: Option<String>,
 
-    /// API key; unset: the demo key of FACES_DATA_DIR
+    /// API key; unset: the demo key that the first start made
     #[arg(long, env = "FACES_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub key: Option<SecretString>,
 

@@ -111,11 +111,16 @@ impl Cli {
 pub(super) fn definition() -> clap::Command {
     let top = <Cli as CommandFactory>::command().mut_args(|arg| {
         let is_limit = arg.get_help_heading() == Some("Limits");
-        arg.global(true).hide_short_help(is_limit).next_line_help(true)
+        let arg = if is_limit { arg.value_name("N").hide_short_help(true) } else { arg };
+        arg.global(true)
     });
     let settings: Vec<Arg> = settings_args().map(|arg| arg.global(true).hide(true)).collect();
-    top.mut_subcommands(|command| {
-        if command.get_name() == "serve" { command } else { command.args(settings.clone()) }
+    top.next_line_help(true).mut_subcommands(|command| {
+        if command.get_name() == "serve" {
+            command.next_line_help(true)
+        } else {
+            command.args(settings.clone())
+        }
     })
 }
 

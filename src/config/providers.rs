@@ -43,7 +43,7 @@ pub struct ProviderSettings {
     pub fireworks_base_url: String,
 
     /// PEM file of further certificate authorities to trust for providers (a company's proxy, a test)
-    #[arg(id = "provider_ca_file", long, env = "FACES_PROVIDER_CA_FILE", value_name = "FILE")]
+    #[arg(long = "provider-ca-file", env = "FACES_PROVIDER_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
     #[arg(skip)]
