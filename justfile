@@ -1,0 +1,58 @@
+# Recipes of the house; `just` lists them. CI runs `.ci/run`, which does the same as `just ci`.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Serve with the settings of .env and the environment
+run *ARGS:
+    cargo run --release -- {{ARGS}}
+
+# Format, lints, docs: everything but the tests
+check:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# All tests, or those whose name holds FILTER
+test *FILTER:
+    cargo test --workspace {{FILTER}}
+
+# The house rules alone: import table, sizes, headers
+rules:
+    cargo test --test architecture
+
+# What CI runs, from the same script
+ci:
+    .ci/run
+
+# Format everything
+fmt:
+    cargo fmt --all
+
+# Docs of the rooms in the browser
+doc:
+    cargo doc --workspace --no-deps --document-private-items --open
+
+# Accept what the snapshot tests now print; read the diff before you commit it
+snap *FILTER:
+    INSTA_UPDATE=always cargo test --workspace {{FILTER}}
+    git --no-pager diff --stat
+
+# Write .env.example from the definitions of the settings
+env-example:
+    INSTA_UPDATE=always cargo test --lib the_env_example
+
+# Migrate the database of DATABASE_URL: up, down, status, fresh
+migrate *ARGS="up":
+    cargo run -p migration -- {{ARGS}}
+
+# Criterion benches: SSE, prompt splice, ledger arithmetic
+bench *ARGS:
+    cargo bench -p faces {{ARGS}}
+
+# Load comparison of direct, nginx and faces in one run (root gives pinning and a private network)
+bench-load *ARGS:
+    cargo build --release
+    benches/load {{ARGS}}

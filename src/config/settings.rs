@@ -1,0 +1,150 @@
+//! The settings of the server that are no limits.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+};
+
+use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{DatabaseUrl, Limits, ProviderSettings};
+
+/// Shortest `FACES_ADMIN_KEY`, characters: below it, it could be guessed.
+const ADMIN_KEY_CHARS_MIN: usize = 16;
+
+/// Everything that flags, environment and `.env` decide. Each field's help is its reference.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct Settings {
+    /// Address and port to serve on, IP:PORT (0.0.0.0:8080 for all interfaces; port 0 takes a free one)
+    #[arg(long, env = "FACES_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = listen_address)]
+    pub listen: SocketAddr,
+
+    /// Directory for the SQLite file, its lock and local state; made when missing
+    #[arg(long, env = "FACES_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+
+    /// sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE; unset: sqlite:FACES_DATA_DIR/faces.db
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<DatabaseUrl>,
+
+    /// Whether to migrate the database at start, true or false (false when a deploy step does it)
+    #[arg(long, env = "FACES_MIGRATE", value_name = "BOOL", default_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub migrate: bool,
+
+    /// Model for faces without one of their own; unset: the first usable model of the catalog
+    #[arg(long, env = "FACES_DEFAULT_MODEL", value_name = "MODEL")]
+    pub default_model: Option<String>,
+
+    /// TOML file of models, providers and prices that extends or replaces the embedded catalog
+    #[arg(long, env = "FACES_MODELS_FILE", value_name = "FILE")]
+    pub models_file: Option<PathBuf>,
+
+    /// Markup on provider prices, basis points (500 = 5 %)
+    #[arg(long, env = "FACES_MARKUP_BPS", value_name = "BPS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub markup_bps: u32,
+
+    /// Demo account, face and key in an empty database: auto (only when listening on loopback), on, off
+    #[arg(long, env = "FACES_DEMO", value_name = "MODE", default_value = "auto")]
+    pub demo: DemoMode,
+
+    /// Key that opens the administrator's endpoints, at least 16 characters
+    #[arg(long, env = "FACES_ADMIN_KEY", value_name = "KEY", hide_env_values = true, value_parser = admin_key)]
+    pub admin_key: Option<SecretString>,
+
+    /// HTTP worker threads; unset: one per available core
+    #[arg(long, env = "FACES_WORKERS", value_name = "THREADS", value_parser = worker_count)]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Whether customers pay for output that came before a provider failed, true or false (false: the operator does)
+    #[arg(long, env = "FACES_CHARGE_PARTIAL_ON_UPSTREAM_ERROR", value_name = "BOOL", default_value = "false", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub charge_partial_on_upstream_error: bool,
+
+    /// Log filter: a level, or TARGET=LEVEL pairs separated by commas (faces::access=off drops the access log)
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log_filter: String,
+
+    /// Keys and addresses of the providers.
+    #[command(flatten)]
+    pub providers: ProviderSettings,
+
+    /// All named limits.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// When the demo account is made (only ever into an empty database).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoMode {
+    /// When the server listens on loopback.
+    Auto,
+    /// As `Auto`, but listening elsewhere stops the start instead of leaving the demo out.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Settings {
+    /// The database to use: `DATABASE_URL`, or `faces.db` in the data directory.
+    #[must_use]
+    pub fn database(&self) -> DatabaseUrl {
+        let in_data_dir = || DatabaseUrl::Sqlite(self.data_dir.join("faces.db"));
+        self.database_url.clone().unwrap_or_else(in_data_dir)
+    }
+
+    /// HTTP worker threads: as set, else the cores available to this process, else 1.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get)
+    }
+
+    /// Whether an empty database gets the demo account.
+    #[must_use]
+    pub fn makes_demo(&self) -> bool {
+        match self.demo {
+            DemoMode::Auto | DemoMode::On => self.listen.ip().is_loopback(),
+            DemoMode::Off => false,
+        }
+    }
+
+    /// The server's base URL as this machine reaches it (an unspecified address becomes loopback).
+    #[must_use]
+    pub fn local_url(&self) -> String {
+        let ip = match self.listen.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        format!("http://{}", SocketAddr::new(ip, self.listen.port()))
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    numeric.parse().map_err(|_| {
+        "it must be IP:PORT, for example 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080 (port 0 to 65535)"
+    })
+}
+
+fn admin_key(text: &str) -> Result<SecretString, String> {
+    let key = SecretString::from(text);
+    if key.expose_secret().chars().count() < ADMIN_KEY_CHARS_MIN {
+        return Err(format!(
+            "it has fewer than {ADMIN_KEY_CHARS_MIN} characters; make one with: openssl rand -hex 32"
+        ));
+    }
+    Ok(key)
+}
+
+fn worker_count(text: &str) -> Result<NonZeroUsize, &'static str> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(count) if count.get() <= 1_024 => Ok(count),
+        _ => Err("it must be a whole number from 1 to 1024"),
+    }
+}

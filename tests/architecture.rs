@@ -1,0 +1,10 @@
+//! The house rules, enforced by reading the source text. Each failure tells file, line and fix.
+//!
+//! The table of rooms stands here and in `ARCHITECTURE.md`; a new edge is an architecture change:
+//! its own commit, with the reason.
+
+mod architecture {
+    mod imports;
+    mod rules;
+    mod source;
+}
