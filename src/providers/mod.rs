@@ -32,6 +32,10 @@ mod model;
 mod models_file;
 mod pool;
 pub mod sandbox;
+#[cfg(test)]
+mod test_upstream;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod transport;
 mod worker;
