@@ -1,1 +1,5 @@
 //! The room `wire`.
+
+mod format;
+
+pub use format::UpstreamFormat;

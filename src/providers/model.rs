@@ -1,0 +1,101 @@
+//! Models and providers as the rest of the server sees them.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use crate::{
+    domain::{ChargeRate, TokenPrices},
+    wire::UpstreamFormat,
+};
+
+/// Where the answers of a provider come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProviderKind {
+    /// A server that is spoken to over HTTP.
+    Http,
+    /// The built-in rule (see [`super::sandbox`]).
+    Sandbox,
+}
+
+/// The name of the field that bounds a completion's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokensField {
+    /// `max_tokens`: Anthropic, and most servers compatible with OpenAI.
+    MaxTokens,
+    /// `max_completion_tokens`: OpenAI itself (its reasoning models refuse the older name).
+    MaxCompletionTokens,
+}
+
+/// A server that answers requests, or the sandbox.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its name in the catalog.
+    pub name: String,
+    /// The format it speaks.
+    pub format: UpstreamFormat,
+    /// What its URLs start with; empty for the sandbox.
+    pub base_url: String,
+    /// Whether dropping a call ends its costs (else a cancelled call may be billed to its end).
+    pub cancel_stops_billing: bool,
+    /// HTTP or built in.
+    pub kind: ProviderKind,
+    /// The variable that its key is read from; `None`: it needs no key.
+    pub key_env: Option<String>,
+    pub(super) key: Option<SecretString>,
+}
+
+impl Provider {
+    /// Whether it can be called: it has its key, or needs none.
+    #[must_use]
+    pub const fn has_key(&self) -> bool {
+        self.key_env.is_none() || self.key.is_some()
+    }
+}
+
+/// A model of the catalog.
+#[derive(Debug)]
+pub struct Model {
+    /// The name that clients use.
+    pub id: String,
+    /// Other names for it.
+    pub aliases: Vec<String>,
+    /// A name for people.
+    pub display_name: String,
+    /// Who answers.
+    pub provider: Arc<Provider>,
+    /// The name that the provider uses.
+    pub upstream_id: String,
+    /// Input and output together, tokens.
+    pub context_tokens_max: u64,
+    /// Output of one request, tokens.
+    pub output_tokens_max: u64,
+    /// Output that is asked for when the client names no bound, tokens.
+    pub output_tokens_default: u64,
+    /// The most that one image counts as input, tokens.
+    pub image_tokens_max: u64,
+    /// List prices.
+    pub prices: TokenPrices,
+    /// Birth of the model, Unix seconds.
+    pub created_at: i64,
+    /// Whether `temperature`, `top_p` and `top_k` may be sent.
+    pub accepts_sampling: bool,
+    /// Whether reasoning is asked for by effort (`thinking: adaptive`) and not by a budget.
+    pub adaptive_thinking: bool,
+    /// Whether a JSON schema can be asked for natively.
+    pub native_structured_output: bool,
+    /// Whether a tool may be forced.
+    pub accepts_forced_tool_choice: bool,
+    /// Whether a system message may stand between turns.
+    pub accepts_mid_system: bool,
+    /// The field that bounds its output.
+    pub tokens_field: TokensField,
+}
+
+impl Model {
+    /// What customers pay for this model with a markup in basis points.
+    #[must_use]
+    pub const fn rate(&self, markup_bps: i64) -> ChargeRate {
+        ChargeRate { prices: self.prices, markup_bps }
+    }
+}

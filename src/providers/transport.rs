@@ -1,0 +1,342 @@
+//! One thread's HTTP client: sends a request, judges the head, pumps the body.
+
+use std::{cell::Cell, future::Future, io, rc::Rc, sync::Arc, time::Duration};
+
+use actix_service::Service;
+use actix_tls::connect::Connector as Tcp;
+use awc::{
+    Client, ClientResponse, Connector,
+    error::{ConnectError, PayloadError, SendRequestError},
+    http::{StatusCode, Uri, Version, header},
+};
+use futures_util::StreamExt;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Dispatch, ProviderError,
+    body::Part,
+    endpoint::endpoint_url,
+    headers::{auth_headers, forward_response_headers},
+    pool::PoolLimits,
+};
+
+tokio::task_local! {
+    /// Set by [`Marking`] when the running request opens a connection of its own.
+    static OPENED: Rc<Cell<bool>>;
+}
+
+/// The TCP connector, and a mark on the request for which it is called: awc does not tell whether
+/// a request went over a pooled connection, and only such a request may be repeated.
+#[derive(Clone)]
+struct Marking<S>(S);
+
+impl<S, R> Service<R> for Marking<S>
+where
+    S: Service<R>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(
+        &self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&self, request: R) -> Self::Future {
+        // Outside a request of ours there is nobody to tell.
+        let _ = OPENED.try_with(|opened| opened.set(true));
+        self.0.call(request)
+    }
+}
+
+/// The head of a response and the rest of its stream.
+pub(super) struct Opened {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) retried: bool,
+    pub(super) body: RestOfBody,
+}
+
+/// A body that has not been read yet.
+pub(super) struct RestOfBody {
+    /// `None`: nothing to read (no body, or one that is left out).
+    response: Option<ClientResponse>,
+    /// Declared length.
+    length: Option<u64>,
+}
+
+/// How a pump ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PumpEnd {
+    Complete,
+    Failed,
+    Cancelled,
+}
+
+/// The clients of one thread.
+pub(super) struct Transport {
+    pooled: Client,
+    /// Never takes a connection out of a pool: for the one repetition.
+    fresh: Client,
+    limits: PoolLimits,
+}
+
+impl Transport {
+    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
+        Self {
+            pooled: client(tls, &limits, Duration::from_secs(15)),
+            fresh: client(tls, &limits, Duration::ZERO),
+            limits,
+        }
+    }
+
+    /// Sends the request and waits for the head, at most until `deadline`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub(super) async fn open(
+        &self,
+        dispatch: &Dispatch,
+        started: Instant,
+    ) -> Result<Opened, ProviderError> {
+        let first_byte = started + self.limits.first_byte_timeout;
+        let total = started + self.limits.total_timeout;
+        let timeout = if total < first_byte {
+            ProviderError::TotalTimeout
+        } else {
+            ProviderError::FirstByteTimeout
+        };
+        match tokio::time::timeout_at(first_byte.min(total), self.send(dispatch)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(timeout),
+        }
+    }
+
+    async fn send(&self, dispatch: &Dispatch) -> Result<Opened, ProviderError> {
+        let provider = &dispatch.provider;
+        let url = endpoint_url(&provider.base_url, dispatch.endpoint, dispatch.query.as_deref())
+            .ok_or(ProviderError::Bug { what: "a URL that does not parse" })?;
+        let opened = Rc::new(Cell::new(false));
+        let first = request(&self.pooled, &url, dispatch, false);
+        match OPENED.scope(Rc::clone(&opened), first).await {
+            Ok(response) => judge(response, false),
+            Err(error) if !opened.get() && is_stale(&error) => {
+                match request(&self.fresh, &url, dispatch, true).await {
+                    Ok(response) => judge(response, true),
+                    Err(error) => Err(send_error(error)),
+                }
+            }
+            Err(error) => Err(send_error(error)),
+        }
+    }
+
+    /// Moves the body into the channel until it ends, fails, is too slow, or nobody listens.
+    pub(super) async fn pump(
+        &self,
+        body: RestOfBody,
+        parts: &mpsc::Sender<Part>,
+        started: Instant,
+    ) -> (PumpEnd, Option<Part>) {
+        let RestOfBody { response, length } = body;
+        let Some(mut response) = response else {
+            return (PumpEnd::Complete, Some(Part::End));
+        };
+        let failed = |error| (PumpEnd::Failed, Some(Part::Failed(error)));
+        let idle = tokio::time::sleep(self.limits.idle_timeout);
+        let total = tokio::time::sleep_until(started + self.limits.total_timeout);
+        tokio::pin!(idle, total);
+        let mut received: u64 = 0;
+        loop {
+            idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+            let item = tokio::select! {
+                biased;
+                () = parts.closed() => return (PumpEnd::Cancelled, None),
+                item = response.next() => item,
+                () = &mut idle => return failed(ProviderError::IdleTimeout),
+                () = &mut total => return failed(ProviderError::TotalTimeout),
+            };
+            let chunk = match item {
+                Some(Ok(chunk)) if chunk.is_empty() => continue,
+                Some(Ok(chunk)) => chunk,
+                Some(Err(error)) => return failed(payload_error(&error)),
+                None if length.is_some_and(|length| received < length) => {
+                    return failed(ProviderError::Truncated);
+                }
+                None => return (PumpEnd::Complete, Some(Part::End)),
+            };
+            received = received.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+            tokio::select! {
+                biased;
+                sent = parts.send(Part::Chunk(chunk)) => if sent.is_err() {
+                    return (PumpEnd::Cancelled, None);
+                },
+                () = &mut total => return failed(ProviderError::TotalTimeout),
+            }
+        }
+    }
+}
+
+/// awc's defaults are wrong for long streams (5 s, 100 connections, redirects): every one is set
+/// here.
+fn client(tls: &Arc<rustls::ClientConfig>, limits: &PoolLimits, keep_alive: Duration) -> Client {
+    let tcp = Marking(Tcp::default().service());
+    let connector = Connector::new()
+        .connector(tcp)
+        .rustls_0_23(Arc::clone(tls))
+        .timeout(limits.connect_timeout)
+        .handshake_timeout(limits.connect_timeout)
+        .limit(limits.inflight_max)
+        .conn_keep_alive(keep_alive);
+    Client::builder()
+        .connector(connector)
+        .disable_timeout()
+        .disable_redirects()
+        .no_default_headers()
+        .finish()
+}
+
+fn request(
+    client: &Client,
+    url: &Uri,
+    dispatch: &Dispatch,
+    close: bool,
+) -> impl Future<Output = Result<ClientResponse, SendRequestError>> + use<> {
+    let provider = &dispatch.provider;
+    let accept = if dispatch.stream { "text/event-stream" } else { "application/json" };
+    let mut request = client
+        .post(url.clone())
+        .no_decompress()
+        .insert_header((header::USER_AGENT, concat!("faces/", env!("CARGO_PKG_VERSION"))))
+        .insert_header((header::ACCEPT, accept))
+        .insert_header((header::ACCEPT_ENCODING, "identity"))
+        .insert_header((header::CONTENT_TYPE, "application/json"));
+    for (name, value) in &dispatch.headers {
+        request = request.insert_header((name.as_str(), value.as_str()));
+    }
+    let auth = auth_headers(provider.format, provider.key.as_ref(), &dispatch.headers);
+    for (name, value) in auth {
+        request = request.insert_header((name, value));
+    }
+    if close {
+        request = request.force_close();
+    }
+    request.send_body(dispatch.body.clone())
+}
+
+/// Decides from the head whether the body can be read, and how its end will be known.
+fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderError> {
+    let unreadable = |why| Err(ProviderError::Unreadable { why });
+    let status = response.status();
+    if status.is_informational() {
+        return unreadable("an interim status in place of an answer");
+    }
+    let text = |name: header::HeaderName| {
+        response.headers().get(name).and_then(|value| value.to_str().ok())
+    };
+    let length = text(header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok());
+    let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let encoded = text(header::CONTENT_ENCODING).is_some_and(|coding| {
+        !coding.trim().is_empty() && !coding.eq_ignore_ascii_case("identity")
+    });
+    if encoded && status.is_success() {
+        return unreadable("it is compressed although identity was asked for");
+    }
+    if length.is_none() && !chunked && !bodiless && response.version() == Version::HTTP_11 {
+        // awc would give an empty body: an empty success is the worst of all answers.
+        return unreadable("it has neither a length nor chunks");
+    }
+    let headers = forward_response_headers(
+        response
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
+    );
+    // A compressed error page: the status says enough, and nobody could read the body.
+    let has_body = !bodiless && !encoded;
+    Ok(Opened {
+        status: status.as_u16(),
+        headers,
+        retried,
+        body: RestOfBody { response: has_body.then_some(response), length },
+    })
+}
+
+/// Whether the connection was closed under the request before anything came back. Kinds that can
+/// mean "a part of the head came" are not among them.
+fn is_stale(error: &SendRequestError) -> bool {
+    match error {
+        SendRequestError::Connect(ConnectError::Disconnected) => true,
+        SendRequestError::Send(error) => is_closed(error),
+        SendRequestError::Response(error) => io_source(error).is_some_and(is_closed),
+        _ => false,
+    }
+}
+
+/// The I/O error inside awc's parse error (its type is not awc's own, so it has no name here).
+fn io_source(error: &dyn std::error::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::WriteZero
+    )
+}
+
+fn send_error(error: SendRequestError) -> ProviderError {
+    match error {
+        SendRequestError::Connect(error) => connect_error(&error),
+        SendRequestError::Url(_) | SendRequestError::Http(_) => {
+            ProviderError::Bug { what: "a request that can't be sent" }
+        }
+        SendRequestError::Timeout => ProviderError::FirstByteTimeout,
+        SendRequestError::Response(error) => match io_source(&error) {
+            Some(error) => reset(error),
+            None => ProviderError::Unreadable { why: "its head is not HTTP/1.1" },
+        },
+        error => reset(&error),
+    }
+}
+
+fn connect_error(error: &ConnectError) -> ProviderError {
+    match error {
+        // awc's word for "closed before the head", on a connection that was there.
+        ConnectError::Disconnected => {
+            ProviderError::Reset { detail: "closed before an answer".to_owned() }
+        }
+        ConnectError::Io(error) if is_tls(error) => {
+            ProviderError::Tls { detail: error.to_string() }
+        }
+        error => ProviderError::Connect { detail: error.to_string() },
+    }
+}
+
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
+
+fn payload_error(error: &PayloadError) -> ProviderError {
+    let io = match error {
+        PayloadError::Io(io) | PayloadError::Incomplete(Some(io)) => io,
+        PayloadError::Incomplete(None) => return ProviderError::Truncated,
+        error => return reset(error),
+    };
+    if io.kind() == io::ErrorKind::UnexpectedEof {
+        return ProviderError::Truncated;
+    }
+    reset(io)
+}
+
+fn reset(error: &dyn std::fmt::Display) -> ProviderError {
+    ProviderError::Reset { detail: error.to_string() }
+}

@@ -1,0 +1,152 @@
+//! The actor that owns one thread's HTTP clients.
+
+use std::{rc::Rc, sync::Arc};
+
+use actix::{Actor, Context, Handler, Message};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Dispatch, ProviderError, ProviderKind, UpstreamBody, UpstreamResponse,
+    body::Part,
+    pool::{PoolLimits, ProviderState},
+    sandbox,
+    transport::{PumpEnd, Transport},
+};
+
+/// One call: what to send, who waits, and the place it takes among the provider's calls.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Call {
+    pub(super) dispatch: Dispatch,
+    pub(super) reply: oneshot::Sender<Result<UpstreamResponse, ProviderError>>,
+    pub(super) state: Arc<ProviderState>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// Owns the clients of the thread it runs on; its calls are tasks of that thread.
+///
+/// A call is a task of its own and not a future of the actor: an actor polls all its futures at
+/// each wake, which is quadratic in the number of streams. What a call holds (permit, connection)
+/// goes with its task; `Providers::drain` waits for the permits.
+pub(super) struct ProviderWorker {
+    transport: Rc<Transport>,
+    limits: PoolLimits,
+}
+
+impl ProviderWorker {
+    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
+        Self { transport: Rc::new(Transport::new(tls, limits)), limits }
+    }
+}
+
+impl Actor for ProviderWorker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Call> for ProviderWorker {
+    type Result = ();
+
+    fn handle(&mut self, call: Call, _: &mut Self::Context) {
+        match call.dispatch.provider.kind {
+            ProviderKind::Http => {
+                actix::spawn(run(Rc::clone(&self.transport), self.limits, call));
+            }
+            ProviderKind::Sandbox => {
+                actix::spawn(run_sandbox(self.limits, call));
+            }
+        }
+    }
+}
+
+/// One call over HTTP, from its request to the last byte of the response.
+///
+/// The caller who leaves ends it at any point: before the head the reply channel closes, after it
+/// the body's channel does. Both are watched while the upstream is silent.
+async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
+    let Call { dispatch, mut reply, state, permit } = call;
+    let started = Instant::now();
+    let opened = tokio::select! {
+        biased;
+        () = reply.closed() => {
+            state.counters.cancelled();
+            return;
+        }
+        opened = Box::pin(transport.open(&dispatch, started)) => opened,
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            state.counters.failed();
+            log::debug!("{}: {error}", dispatch.provider.name);
+            drop(permit);
+            // A caller who has left needs no error.
+            let _ = reply.send(Err(error));
+            return;
+        }
+    };
+    drop(dispatch);
+    if opened.retried {
+        state.counters.retried();
+    }
+    let (parts, body) = mpsc::channel(limits.channel_chunks);
+    let response = UpstreamResponse {
+        status: opened.status,
+        headers: opened.headers,
+        body: UpstreamBody::new(body),
+    };
+    if reply.send(Ok(response)).is_err() {
+        state.counters.cancelled();
+        return;
+    }
+    let (end, last) = Box::pin(transport.pump(opened.body, &parts, started)).await;
+    match end {
+        PumpEnd::Complete => state.counters.completed(),
+        PumpEnd::Failed => state.counters.failed(),
+        PumpEnd::Cancelled => state.counters.cancelled(),
+    }
+    // The connection is closed or back in the pool: a slow reader of the last part keeps nobody
+    // else from the provider.
+    drop(permit);
+    if let Some(last) = last {
+        let _ = parts.send(last).await;
+    }
+}
+
+/// One call to the sandbox: the same channel, the same cancellation, no network.
+async fn run_sandbox(limits: PoolLimits, call: Call) {
+    let Call { dispatch, reply, state, permit } = call;
+    let answer = sandbox::answer(&dispatch.body, dispatch.endpoint);
+    let (parts, body) = mpsc::channel(limits.channel_chunks);
+    let response = UpstreamResponse {
+        status: answer.status,
+        headers: vec![("content-type".to_owned(), answer.content_type.to_owned())],
+        body: UpstreamBody::new(body),
+    };
+    let paced = answer.chunks.len() > 1 && !limits.sandbox_delta_interval.is_zero();
+    if reply.send(Ok(response)).is_err() {
+        state.counters.cancelled();
+        return;
+    }
+    for (index, chunk) in answer.chunks.into_iter().enumerate() {
+        if paced && index > 0 {
+            tokio::select! {
+                biased;
+                () = parts.closed() => {
+                    state.counters.cancelled();
+                    return;
+                }
+                () = tokio::time::sleep(limits.sandbox_delta_interval) => {}
+            }
+        }
+        if parts.send(Part::Chunk(chunk)).await.is_err() {
+            state.counters.cancelled();
+            return;
+        }
+    }
+    state.counters.completed();
+    drop(permit);
+    let _ = parts.send(Part::End).await;
+}
