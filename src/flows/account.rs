@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Caller, Failure, Platform};
 use crate::{
     domain::{ErrorCode, ledger::FLAG_FROZEN},
-    storage::AccountInfo,
+    storage::{accounts, accounts::AccountInfo, faces as storage_faces},
 };
 
 impl Platform {
@@ -15,7 +15,7 @@ impl Platform {
     /// 503 when the database can't be asked.
     pub async fn account_state(&self, caller: &Caller) -> Result<Value, Failure> {
         let account = self.account(caller).await?;
-        let has_first_face = self.inner.db.count_faces(caller.account_id).await? > 0;
+        let has_first_face = storage_faces::count_faces(&self.inner.db, caller.account_id).await? > 0;
         let frozen = is_frozen(&account);
         Ok(json!({
             "user_id": account.id,
@@ -55,7 +55,7 @@ impl Platform {
     }
 
     async fn account(&self, caller: &Caller) -> Result<AccountInfo, Failure> {
-        self.inner.db.find_account(caller.account_id).await?.ok_or_else(|| {
+        accounts::find_account(&self.inner.db, caller.account_id).await?.ok_or_else(|| {
             Failure::new(ErrorCode::Unauthenticated, "The account of this key does not exist any more.")
         })
     }

@@ -7,10 +7,14 @@ use serde_json::{Value, json};
 use super::{Failure, Platform};
 use crate::{
     domain::{
-        AccountId, ApiKeySecret, ErrorCode, FaceName, KeyId, NanoUsd, clock,
-        ledger::{FLAG_FROZEN, TransferKind},
+        AccountId, ApiKeySecret, ErrorCode, FaceName, KeyId, NanoUsd, clock, clock::UnixMicros,
+        ledger::FLAG_FROZEN,
     },
-    storage::{AccountInfo, KeyInfo, NewAccount, NewKey},
+    storage::{
+        accounts::{self, AccountInfo, CreditSource, NewAccount},
+        faces as storage_faces,
+        keys::{self, KeyInfo, NewKey},
+    },
 };
 
 /// Rows in one page while a list is read to its end.
@@ -103,36 +107,31 @@ impl Platform {
         match request {
             AdminRequest::CreateAccount { name, credit } => {
                 let id = AccountId::generate();
-                let created_at = clock::now().0;
-                let account = NewAccount { id, name, credit, credit_kind: TransferKind::TopUp, created_at };
-                self.inner.db.create_account(account).await?;
-                Ok(account_json(&self.known_account(id).await?))
+                let account = NewAccount { id, name, credit, credit_source: CreditSource::Cash };
+                Ok(account_json(&accounts::create_account(&self.inner.db, account).await?))
             }
             AdminRequest::ListAccounts => self.list_accounts().await,
             AdminRequest::SetFrozen { account, frozen } => {
                 self.known_account(account).await?;
-                self.inner.db.set_frozen(account, frozen).await?;
+                accounts::set_frozen(&self.inner.db, account, frozen).await?;
                 Ok(account_json(&self.known_account(account).await?))
             }
             AdminRequest::CreateKey { account, name, expires_in_days, allowed_faces, allowed_models } => {
                 self.known_account(account).await?;
-                let created_at = clock::now().0;
-                let expires_at = expires_in_days.map(|days| {
-                    created_at.saturating_add(i64::from(days) * SECONDS_PER_DAY * MICROS_PER_SECOND)
-                });
+                let expires_at = expires_in_days.map(|days| in_seconds(i64::from(days) * SECONDS_PER_DAY));
                 let allowed_faces =
                     allowed_faces.map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
                 self.make_key(account, name, expires_at, allowed_faces, allowed_models).await
             }
             AdminRequest::ListKeys { account } => {
                 self.known_account(account).await?;
-                let keys = self.inner.db.list_keys(account).await?;
-                Ok(json!({"object": "list", "data": keys.iter().map(key_json).collect::<Vec<_>>()}))
+                self.list_keys(account).await
             }
             AdminRequest::RevokeKey { key } => {
-                if !self.inner.db.revoke_key(key, clock::now().0).await? {
+                let Some(account) = keys::owner_of_key(&self.inner.db, key).await? else {
                     return Err(Failure::new(ErrorCode::NotFound, format!("there is no API key with the id {key}")));
-                }
+                };
+                keys::revoke_key(&self.inner.db, account, key).await?;
                 self.inner.directory.forget_keys();
                 Ok(json!({"id": key, "revoked": true}))
             }
@@ -151,7 +150,7 @@ impl Platform {
 
     async fn top_up(&self, account: AccountId, amount: NanoUsd, reference: &str) -> Result<Value, Failure> {
         self.known_account(account).await?;
-        let added = self.inner.db.top_up(account, amount, reference, clock::now().0).await?;
+        let added = accounts::top_up(&self.inner.db, account, amount, reference).await?;
         Ok(json!({
             "account": account,
             "amount_usd": amount.to_json_number(),
@@ -165,7 +164,7 @@ impl Platform {
         let mut data: Vec<Value> = Vec::new();
         let mut after = None;
         while data.len() < LIST_MAX {
-            let page = self.inner.db.list_accounts(after, LIST_PAGE).await?;
+            let page = accounts::list_accounts(&self.inner.db, after, LIST_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             data.extend(page.iter().map(account_json));
@@ -173,11 +172,23 @@ impl Platform {
         Ok(json!({"object": "list", "data": data}))
     }
 
-    async fn make_key(
+    async fn list_keys(&self, account: AccountId) -> Result<Value, Failure> {
+        let mut data: Vec<Value> = Vec::new();
+        let mut after = None;
+        while data.len() < LIST_MAX {
+            let page = keys::list_keys(&self.inner.db, account, after, LIST_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            data.extend(page.iter().map(key_json));
+        }
+        Ok(json!({"object": "list", "data": data}))
+    }
+
+    pub(super) async fn make_key(
         &self,
         account_id: AccountId,
         name: String,
-        expires_at: Option<i64>,
+        expires_at: Option<UnixMicros>,
         allowed_faces: Option<Vec<String>>,
         allowed_models: Option<Vec<String>>,
     ) -> Result<Value, Failure> {
@@ -194,28 +205,27 @@ impl Platform {
             expires_at,
             allowed_faces,
             allowed_models,
-            created_at: clock::now().0,
         };
         let id = key.id;
         let prefix = key.prefix.clone();
-        self.inner.db.insert_key(key).await?;
+        keys::insert_key(&self.inner.db, key).await?;
         Ok(json!({
             "id": id,
             "key": secret.expose(),
             "key_prefix": prefix,
             "account": account_id,
-            "expires_at": expires_at.map(|micros| micros.div_euclid(MICROS_PER_SECOND)),
+            "expires_at": expires_at.map(UnixMicros::seconds),
         }))
     }
 
     async fn chat_key(&self, face: Option<FaceName>) -> Result<Value, Failure> {
         let owner = match &face {
-            Some(name) => self.inner.db.find_face_owner(name.as_str()).await?,
+            Some(name) => storage_faces::first_owner_of(&self.inner.db, name).await?,
             None => None,
         };
         let owner = match owner {
             Some(owner) => Some(owner),
-            None => self.inner.db.list_accounts(None, 1).await?.first().map(|account| account.id),
+            None => accounts::list_accounts(&self.inner.db, None, 1).await?.first().map(|account| account.id),
         };
         let Some(owner) = owner else {
             return Err(Failure::new(
@@ -223,18 +233,21 @@ impl Platform {
                 "there is no account yet; make one with: faces admin account create --name NAME --credit-usd 5",
             ));
         };
-        let expires_at = clock::now().0.saturating_add(CHAT_KEY_LIFE_S * MICROS_PER_SECOND);
-        self.make_key(owner, "faces chat".to_owned(), Some(expires_at), None, None).await
+        self.make_key(owner, "faces chat".to_owned(), Some(in_seconds(CHAT_KEY_LIFE_S)), None, None).await
     }
 
     async fn known_account(&self, id: AccountId) -> Result<AccountInfo, Failure> {
-        self.inner.db.find_account(id).await?.ok_or_else(|| {
+        accounts::find_account(&self.inner.db, id).await?.ok_or_else(|| {
             Failure::new(
                 ErrorCode::NotFound,
                 format!("there is no account with the id {id}; `faces admin account list` shows them"),
             )
         })
     }
+}
+
+fn in_seconds(seconds: i64) -> UnixMicros {
+    UnixMicros(clock::now().0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
 }
 
 fn account_json(account: &AccountInfo) -> Value {
@@ -246,7 +259,7 @@ fn account_json(account: &AccountInfo) -> Value {
         "credits_usd": account.row.credits.to_json_number(),
         "spent_usd": account.row.debits.to_json_number(),
         "frozen": account.row.flags & FLAG_FROZEN != 0,
-        "created": account.created_at.div_euclid(MICROS_PER_SECOND),
+        "created": account.created_at.seconds(),
     })
 }
 
@@ -255,8 +268,8 @@ fn key_json(key: &KeyInfo) -> Value {
         "id": key.id,
         "name": key.name,
         "key_prefix": key.prefix,
-        "created": key.created_at.div_euclid(MICROS_PER_SECOND),
-        "expires_at": key.expires_at.map(|micros| micros.div_euclid(MICROS_PER_SECOND)),
+        "created": key.created_at.seconds(),
+        "expires_at": key.expires_at.map(UnixMicros::seconds),
         "revoked": key.revoked_at.is_some(),
         "allowed_face_ids": key.allowed_faces,
         "allowed_llm_models": key.allowed_models,

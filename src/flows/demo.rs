@@ -2,9 +2,9 @@
 
 use super::{Failure, Platform};
 use crate::{
-    domain::{AccountId, NanoUsd, clock, ledger::TransferKind},
+    domain::{AccountId, NanoUsd},
     faces::demo,
-    storage::NewAccount,
+    storage::accounts::{self, CreditSource, NewAccount},
 };
 
 /// The demo account's credit: $5, enough for some hundred thousand tokens of the sandbox.
@@ -35,20 +35,17 @@ impl Platform {
     /// # Errors
     /// As the three steps; what was made before an error stays and can be used.
     pub async fn make_demo(&self) -> Result<Option<Demo>, Failure> {
-        if self.inner.db.count_accounts().await? > 0 {
+        if accounts::count_accounts(&self.inner.db).await? > 0 {
             return Ok(None);
         }
         let account_id = AccountId::generate();
-        self.inner
-            .db
-            .create_account(NewAccount {
-                id: account_id,
-                name: "demo".to_owned(),
-                credit: DEMO_CREDIT,
-                credit_kind: TransferKind::Promo,
-                created_at: clock::now().0,
-            })
-            .await?;
+        let account = NewAccount {
+            id: account_id,
+            name: "demo".to_owned(),
+            credit: DEMO_CREDIT,
+            credit_source: CreditSource::Promo,
+        };
+        accounts::create_account(&self.inner.db, account).await?;
         self.import_face(account_id, demo::ALICE_JSON.as_bytes()).await?;
         let key = self.make_key(account_id, "demo".to_owned(), None, None, None).await?;
         let key = key.get("key").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();

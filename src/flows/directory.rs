@@ -15,7 +15,7 @@ use crate::{
     config::Limits,
     domain::{AccountId, ApiKeyHash, ApiKeySecret, FaceId, FaceName, clock},
     faces::{self, Persona},
-    storage::{Db, FaceRow, KeyInfo, StorageError},
+    storage::{self, Db, StorageError, faces::FaceRow, keys, keys::KeyInfo},
 };
 
 /// Caches of what every request needs.
@@ -79,7 +79,7 @@ impl Directory {
             Some(entry) => entry.key,
             None => {
                 let loaded = Instant::now();
-                let Some(key) = self.db.find_key_by_hash(hash).await? else {
+                let Some(key) = keys::find_key_by_hash(&self.db, hash).await? else {
                     self.keys.remove(&hash);
                     return Ok(None);
                 };
@@ -88,7 +88,7 @@ impl Directory {
                 key
             }
         };
-        let expired = key.expires_at.is_some_and(|expires_at| expires_at <= clock::now().0);
+        let expired = key.expires_at.is_some_and(|expires_at| expires_at <= clock::now());
         Ok((key.revoked_at.is_none() && !expired).then_some(key))
     }
 
@@ -106,7 +106,7 @@ impl Directory {
             return Ok(Some(entry.face.clone()));
         }
         let loaded = Instant::now();
-        let version = self.db.face_version(account_id, username.as_str()).await?;
+        let version = storage::faces::face_version(&self.db, account_id, username).await?;
         let Some(version) = version else {
             self.faces.remove(&cache_key);
             return Ok(None);
@@ -118,7 +118,7 @@ impl Directory {
             self.faces.insert(cache_key, CachedFace { face: entry.face.clone(), loaded });
             return Ok(Some(entry.face));
         }
-        let Some(row) = self.db.find_face(account_id, username.as_str()).await? else {
+        let Some(row) = storage::faces::find_face(&self.db, account_id, username).await? else {
             return Ok(None);
         };
         let face = self.prepare(row).await?;
@@ -137,12 +137,19 @@ impl Directory {
     }
 
     async fn prepare(&self, row: FaceRow) -> Result<LoadedFace, super::Failure> {
-        let primitives = self.db.load_primitives(row.id).await?;
+        let primitives = storage::faces::load_primitives(&self.db, row.id).await?;
         let (id, default_model, version) = (row.id, row.default_model.clone(), row.version);
         let face = super::personas::face_from_row(row)?;
         let primitives: Vec<faces::Primitive> =
             primitives.into_iter().filter_map(super::personas::primitive_from_row).collect();
-        let persona = Persona::prepare(&face, primitives, u64::from(self.persona_tokens_max));
+        let tokens_max = u64::from(self.persona_tokens_max);
+        // Indexing 20,000 primitives takes a tenth of a second: not on a thread that serves others.
+        let prepared =
+            tokio::task::spawn_blocking(move || Persona::prepare(face, &primitives, tokens_max)).await;
+        let persona = prepared.map_err(|error| {
+            log::error!(target: "faces::flows", "a face could not be prepared: {error}");
+            super::Failure::new(crate::domain::ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
+        })?;
         Ok(LoadedFace { id, default_model, persona: Arc::new(persona), version })
     }
 }

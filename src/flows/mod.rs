@@ -48,7 +48,7 @@ use crate::{
     accounts::Accounts,
     domain::{AccountId, KeyId},
     providers::Providers,
-    storage::KeyInfo,
+    storage::keys::KeyInfo,
 };
 
 /// Handle to every use case of a running server. Cheap to clone.

@@ -9,9 +9,12 @@ use crate::{
     domain::{AccountId, ErrorCode, FaceId, FaceName, clock},
     faces::{
         self, Component, ComponentCounts, Face, FaceError, FaceFields, FaceImport, FaceRendering, Facts,
-        ImportLimits, Primitive,
+        FieldFault, ImportLimits, Primitive,
     },
-    storage::{FaceRow, PrimitiveRow},
+    storage::{
+        StorageError,
+        faces::{self as storage_faces, FaceContent, FacePrimitives, FaceRow, NewFace, PrimitiveRow},
+    },
 };
 
 /// Faces in one page of a list when the caller does not say.
@@ -35,11 +38,10 @@ impl Platform {
     /// faces per account.
     pub async fn create_face(&self, caller: &Caller, body: &[u8]) -> Result<Value, Failure> {
         let fields = FaceFields::parse(body)?;
-        let now = clock::now().0;
-        let (face, warnings) = fields.into_face(FaceId::generate(), caller.account_id, now)?;
+        let (face, warnings) = fields.into_face(FaceId::generate(), caller.account_id, clock::now().0)?;
         self.room_for_one_more(caller.account_id).await?;
         self.check_default_model(&face)?;
-        self.inner.db.insert_face(row_from_face(&face), Vec::new()).await.map_err(|error| taken(error, &face))?;
+        let face = self.keep(face, FacePrimitives { rows: Vec::new(), component_counts: None }).await?;
         self.render(caller.account_id, &face, &warnings).await
     }
 
@@ -69,7 +71,7 @@ impl Platform {
                 ..Failure::new(ErrorCode::InvalidRequest, format!("limit must be from 1 to {PAGE_MAX}"))
             });
         }
-        let rows = self.inner.db.list_faces(account_id, after, limit + 1).await?;
+        let rows = storage_faces::list_faces(&self.inner.db, account_id, after, limit + 1).await?;
         let page = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = rows.len() > page;
         let mut data = Vec::with_capacity(rows.len().min(page));
@@ -104,13 +106,19 @@ impl Platform {
         for _ in 0..UPDATE_TRIES {
             let fields = FaceFields::parse(body)?;
             let mut face = self.stored_face(caller, username).await?;
-            let expected = face.version;
             let warnings = fields.apply_to(&mut face);
             self.check_default_model(&face)?;
-            face.updated_at = clock::now().0;
-            if self.inner.db.update_face(row_from_face(&face), expected).await? {
-                self.inner.directory.forget_face(caller.account_id, &face.username);
-                return self.render(caller.account_id, &face, &warnings).await;
+            let (account_id, id, version) = (face.account_id, face.id, face.version);
+            let content = content_of(face);
+            match storage_faces::update_face(&self.inner.db, account_id, id, version, content).await {
+                Ok(row) => {
+                    let face = face_from_row(row)?;
+                    self.inner.directory.forget_face(account_id, &face.username);
+                    return self.render(account_id, &face, &warnings).await;
+                }
+                Err(StorageError::Stale { .. }) => {}
+                Err(StorageError::Missing { .. }) => return Err(not_found(username)),
+                Err(error) => return Err(error.into()),
             }
         }
         Err(Failure::new(
@@ -125,7 +133,8 @@ impl Platform {
     /// 404 when it is not the caller's.
     pub async fn delete_face(&self, caller: &Caller, username: &str) -> Result<Value, Failure> {
         let face = self.stored_face(caller, username).await?;
-        let deleted = self.inner.db.delete_face(caller.account_id, face.id).await?;
+        let deleted =
+            storage_faces::delete_face(&self.inner.db, caller.account_id, &face.username).await?;
         self.inner.directory.forget_face(caller.account_id, &face.username);
         if !deleted {
             return Err(not_found(username));
@@ -140,10 +149,15 @@ impl Platform {
     pub async fn replace_primitives(&self, caller: &Caller, username: &str, body: &[u8]) -> Result<Value, Failure> {
         let primitives = faces::parse_primitives(body, &self.import_limits())?;
         let face = self.stored_face(caller, username).await?;
-        let rows = rows_from_primitives(&primitives);
-        self.inner.db.replace_primitives(face.id, counts_json(&primitives), rows, clock::now().0).await?;
+        let rows = stored_primitives(&primitives);
+        let replaced =
+            storage_faces::replace_primitives(&self.inner.db, caller.account_id, face.id, rows).await;
+        let face = match replaced {
+            Ok(row) => face_from_row(row)?,
+            Err(StorageError::Missing { .. }) => return Err(not_found(username)),
+            Err(error) => return Err(error.into()),
+        };
         self.inner.directory.forget_face(caller.account_id, &face.username);
-        let face = self.stored_face(caller, username).await?;
         self.render(caller.account_id, &face, &[]).await
     }
 
@@ -153,18 +167,24 @@ impl Platform {
     /// 422 with the path of the first wrong field; nothing is changed then.
     pub async fn import_face(&self, account_id: AccountId, file: &[u8]) -> Result<Value, Failure> {
         let import = FaceImport::parse(file, &self.import_limits())?;
-        let now = clock::now().0;
-        let (face, primitives, warnings) = import.into_face(FaceId::generate(), account_id, now)?;
-        let existing = self.inner.db.find_face(account_id, face.username.as_str()).await?;
-        if let Some(existing) = existing {
-            self.inner.db.delete_face(account_id, existing.id).await?;
-        } else {
+        let (face, primitives, warnings) =
+            import.into_face(FaceId::generate(), account_id, clock::now().0)?;
+        if !storage_faces::delete_face(&self.inner.db, account_id, &face.username).await? {
             self.room_for_one_more(account_id).await?;
         }
-        let rows = rows_from_primitives(&primitives);
-        self.inner.db.insert_face(row_from_face(&face), rows).await.map_err(|error| taken(error, &face))?;
+        let face = self.keep(face, stored_primitives(&primitives)).await?;
         self.inner.directory.forget_face(account_id, &face.username);
         self.render(account_id, &face, &warnings).await
+    }
+
+    async fn keep(&self, face: Face, primitives: FacePrimitives) -> Result<Face, Failure> {
+        let username = face.username.clone();
+        let new = NewFace { id: face.id, account_id: face.account_id, content: content_of(face) };
+        match storage_faces::insert_face(&self.inner.db, new, primitives).await {
+            Ok(row) => face_from_row(row),
+            Err(StorageError::Conflict { .. }) => Err(taken(&username)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn import_limits(&self) -> ImportLimits {
@@ -185,13 +205,13 @@ impl Platform {
                 format!("This API key is not permitted to use the face `{name}`."),
             ));
         }
-        let row = self.inner.db.find_face(caller.account_id, name.as_str()).await?;
+        let row = storage_faces::find_face(&self.inner.db, caller.account_id, &name).await?;
         face_from_row(row.ok_or_else(|| not_found(username))?)
     }
 
     async fn room_for_one_more(&self, account_id: AccountId) -> Result<(), Failure> {
         let most = u64::from(self.inner.limits.faces_per_account_max);
-        if self.inner.db.count_faces(account_id).await? >= most {
+        if storage_faces::count_faces(&self.inner.db, account_id).await? >= most {
             return Err(Failure::new(
                 ErrorCode::InvalidRequest,
                 format!("This account has {most} faces, which is the most. Delete one first."),
@@ -231,24 +251,32 @@ fn not_found(username: &str) -> Failure {
     super::resolve::face_not_found(username)
 }
 
-fn taken(error: crate::storage::StorageError, face: &Face) -> Failure {
-    if error.code() == ErrorCode::Conflict {
-        return Failure {
-            loc: vec!["body".to_owned(), "username".to_owned()],
-            ..Failure::new(
-                ErrorCode::Conflict,
-                format!("You already have a face `{}`. Choose another username or change that face.", face.username),
-            )
-        };
+fn taken(username: &FaceName) -> Failure {
+    Failure {
+        loc: vec!["body".to_owned(), "username".to_owned()],
+        ..Failure::new(
+            ErrorCode::Conflict,
+            format!("You already have a face `{username}`. Choose another username or change that face."),
+        )
     }
-    error.into()
 }
 
 impl From<FaceError> for Failure {
     fn from(error: FaceError) -> Self {
         let mut failure = Self::new(error.code(), error.to_string());
-        failure.loc = error.loc();
-        failure.validation = error.validation();
+        failure.loc = vec!["body".to_owned()];
+        match &error {
+            FaceError::Json { .. } => failure.validation = "json_invalid",
+            FaceError::Field { path, fault, .. } => {
+                failure.loc.extend(path.loc());
+                failure.validation = match fault {
+                    FieldFault::Missing => "missing",
+                    FieldFault::Type => "type_error",
+                    FieldFault::Value => "value_error",
+                };
+            }
+            FaceError::FormulaUnsupported => failure.loc.push("formula".to_owned()),
+        }
         failure
     }
 }
@@ -262,40 +290,32 @@ pub(super) fn face_from_row(row: FaceRow) -> Result<Face, Failure> {
         log::error!(target: "faces::flows", "the stored face {} has an unreadable {what}", row.id);
         Failure::new(ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
     };
+    let facts = Facts::from_stored(&row.facts).map_err(|_| broken("facts"))?;
+    let counts = row.component_counts.as_deref().map(serde_json::from_str::<ComponentCounts>).transpose();
     Ok(Face {
         id: row.id,
         account_id: row.account_id,
-        username: FaceName::parse(&row.username).map_err(|_| broken("username"))?,
-        name: row.name.clone(),
-        facts: Facts::from_stored(&row.facts).map_err(|_| broken("facts"))?,
-        default_model: row.default_model.clone(),
-        default_tools: serde_json::from_str(&row.default_tools).map_err(|_| broken("default_tools"))?,
-        formula: None,
+        component_counts: counts.map_err(|_| broken("component_counts"))?,
+        username: row.username,
+        name: row.name,
+        facts,
+        default_model: row.default_model,
+        default_tools: row.default_tools,
+        formula: row.formula,
         version: row.version,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        component_counts: match &row.component_counts {
-            None => None,
-            Some(counts) => Some(
-                serde_json::from_str::<ComponentCounts>(counts).map_err(|_| broken("component_counts"))?,
-            ),
-        },
+        created_at: row.created_at.0,
+        updated_at: row.updated_at.0,
     })
 }
 
-fn row_from_face(face: &Face) -> FaceRow {
-    FaceRow {
-        id: face.id,
-        account_id: face.account_id,
-        username: face.username.as_str().to_owned(),
-        name: face.name.clone(),
+fn content_of(face: Face) -> FaceContent {
+    FaceContent {
+        username: face.username,
+        name: face.name,
         facts: face.facts.to_stored(),
-        default_model: face.default_model.clone(),
-        default_tools: json!(face.default_tools).to_string(),
-        version: face.version,
-        component_counts: face.component_counts.map(|counts| json!(counts).to_string()),
-        created_at: face.created_at,
-        updated_at: face.updated_at,
+        default_model: face.default_model,
+        default_tools: face.default_tools,
+        formula: face.formula,
     }
 }
 
@@ -305,17 +325,14 @@ pub(super) fn primitive_from_row(row: PrimitiveRow) -> Option<Primitive> {
     Some(Primitive { component, text: row.text, weight: row.weight })
 }
 
-fn rows_from_primitives(primitives: &[Primitive]) -> Vec<PrimitiveRow> {
-    primitives
+fn stored_primitives(primitives: &[Primitive]) -> FacePrimitives {
+    let rows = primitives
         .iter()
         .map(|primitive| PrimitiveRow {
             component: primitive.component.as_str().to_owned(),
             text: primitive.text.clone(),
             weight: primitive.weight,
         })
-        .collect()
-}
-
-fn counts_json(primitives: &[Primitive]) -> String {
-    json!(ComponentCounts::of(primitives)).to_string()
+        .collect();
+    FacePrimitives { rows, component_counts: Some(json!(ComponentCounts::of(primitives)).to_string()) }
 }

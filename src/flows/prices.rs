@@ -6,7 +6,7 @@ use super::Failure;
 use crate::{
     domain::{ChargeRate, ErrorCode, PriceId},
     providers::{Catalog, Model},
-    storage::{Db, StorageError},
+    storage::{Db, StorageError, prices as storage_prices},
 };
 
 /// A model's price row and what it says.
@@ -27,7 +27,7 @@ impl PriceBook {
         let mut by_model = HashMap::new();
         for model in catalog.listed() {
             let rate = ChargeRate { prices: model.prices, markup_bps };
-            let id = db.sync_price(&model.id, rate).await?;
+            let id = storage_prices::sync_price(db, &model.id, rate).await?;
             by_model.insert(model.id.clone(), Price { id, rate });
         }
         Ok(Self { by_model })

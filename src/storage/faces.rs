@@ -220,6 +220,28 @@ pub async fn list_faces(
     .await
 }
 
+/// The account whose face of that username is the oldest: for an administrator who names a face
+/// and no account.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn first_owner_of(
+    db: &Db,
+    username: &FaceName,
+) -> Result<Option<AccountId>, StorageError> {
+    let username = username.as_str().to_owned();
+    db.run(FACE, move |db| async move {
+        let found = face::Entity::find()
+            .filter(face::COLUMN.username.eq(username))
+            .order_by_asc(face::COLUMN.id)
+            .one(db.reader())
+            .await
+            .map_err(StorageError::on(FACE))?;
+        Ok(found.map(|face| AccountId(face.account_id)))
+    })
+    .await
+}
+
 /// How many faces the account has.
 ///
 /// # Errors

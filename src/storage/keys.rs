@@ -132,6 +132,18 @@ pub async fn find_key_by_hash(db: &Db, hash: ApiKeyHash) -> Result<Option<KeyInf
     .await
 }
 
+/// Whose key this is, revoked or not.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn owner_of_key(db: &Db, id: KeyId) -> Result<Option<AccountId>, StorageError> {
+    db.run(KEY, move |db| async move {
+        let found = api_key::Entity::find_by_id(id.0).one(db.reader()).await;
+        Ok(found.map_err(StorageError::on(KEY))?.map(|key| AccountId(key.account_id)))
+    })
+    .await
+}
+
 /// Revokes a key of this account, for good. Answers whether this call did it: `false` when the
 /// account has no such key or it was revoked before.
 ///
