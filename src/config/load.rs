@@ -49,7 +49,7 @@ impl CliError {
             Self::CommandLine(error) => {
                 // A closed terminal is no reason for another error.
                 drop(error.print());
-                u8::try_from(error.exit_code()).map_or(ExitCode::from(2), ExitCode::from)
+                u8::try_from(error.exit_code()).map_or_else(|_| ExitCode::from(2), ExitCode::from)
             }
             Self::Dotenv(_) | Self::Setting(_) => {
                 drop(io::Write::write_fmt(&mut io::stderr(), format_args!("error: {self}\n")));

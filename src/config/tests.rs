@@ -124,6 +124,19 @@ fn a_wrong_variable_stops_the_start_naming_itself_and_the_fix() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_is_refused_only_where_it_matters() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+    let with = |name: &str| {
+        let values = [(OsString::from(name), OsString::from_vec(vec![0x66, 0xff]))];
+        Cli::parse_from(["faces"], &Environment::default().overridden_by(values))
+    };
+    let text = with("FACES_LISTEN").unwrap_err().to_string();
+    assert!(text.starts_with("FACES_LISTEN is not valid UTF-8 text\n  fix: "), "{text}");
+    assert!(with("SOMETHING_ELSE").is_ok());
+}
+
 #[test]
 fn a_wrong_flag_is_named_as_a_flag() {
     let text = refused(&["serve", "--markup-bps", "x"], &[("FACES_LISTEN", "127.0.0.1:1")]);
