@@ -5,7 +5,7 @@
 //! takes an empty variable for a value, forgets in its errors where a value came from, and repeats
 //! secrets. Instead each set variable is put in front of the caller's arguments as a flag.
 
-use std::{ffi::OsString, io, process::ExitCode};
+use std::{ffi::OsString, io, num::ParseIntError, process::ExitCode};
 
 use clap::{
     Arg, Args as _, CommandFactory, FromArgMatches,
@@ -49,7 +49,7 @@ impl CliError {
             Self::CommandLine(error) => {
                 // A closed terminal is no reason for another error.
                 drop(error.print());
-                u8::try_from(error.exit_code()).map_or(ExitCode::from(2), ExitCode::from)
+                u8::try_from(error.exit_code()).map_or_else(|_| ExitCode::from(2), ExitCode::from)
             }
             Self::Dotenv(_) | Self::Setting(_) => {
                 drop(io::Write::write_fmt(&mut io::stderr(), format_args!("error: {self}\n")));
@@ -65,8 +65,11 @@ impl Cli {
     /// # Errors
     /// [`CliError`] with a text for the operator; [`CliError::report`] shows it.
     pub fn from_process() -> Result<Self, CliError> {
-        let environment = Environment::from_process()?;
-        Self::parse_from(std::env::args_os(), &environment)
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        match Environment::from_process() {
+            Ok(environment) => Self::parse_from(arguments, &environment),
+            Err(error) => Err(asked_for_text(&arguments).unwrap_or_else(|| error.into())),
+        }
     }
 
     /// Reads given arguments (the first is the program's name) and a given environment.
@@ -179,21 +182,29 @@ fn has_flag(arguments: &[OsString], long: &str) -> bool {
         .any(|argument| argument.split('=').next() == Some(long))
 }
 
-/// Replaces clap's text where ours is better: help must show the variables, a wrong setting must
-/// name its variable, a secret must stay one.
+/// Replaces clap's text where ours is better: help must come whatever the environment holds, a
+/// wrong setting must name its variable, a secret must stay one.
 fn explain(error: clap::Error, arguments: &[OsString], flags: &[(String, OsString)]) -> CliError {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    ) {
-        let with_variables = definition().mut_args_deep(&|arg| arg.hide_env_values(true));
-        let shown = with_variables.try_get_matches_from(arguments).err();
-        return Box::new(shown.unwrap_or(error)).into();
+    if let Some(text) = asked_for_text(arguments) {
+        return text;
     }
     match wrong_setting(&error, flags) {
         Some(setting) => setting.into(),
         None => Box::new(error).into(),
     }
+}
+
+/// Help or version, when the arguments alone ask for it; help names the variables.
+fn asked_for_text(arguments: &[OsString]) -> Option<CliError> {
+    let with_variables = definition().mut_args_deep(&|arg| arg.hide_env_values(true));
+    let error = with_variables.try_get_matches_from(arguments).err()?;
+    let is_text = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    is_text.then(|| Box::new(error).into())
 }
 
 fn wrong_setting(error: &clap::Error, flags: &[(String, OsString)]) -> Option<SettingError> {
@@ -210,8 +221,11 @@ fn wrong_setting(error: &clap::Error, flags: &[(String, OsString)]) -> Option<Se
     let variable = variable_of(&arg)?;
     let reason = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(words)) => format!("it must be one of: {}", words.join(", ")),
-        _ => std::error::Error::source(error)
-            .map_or_else(|| "it has no value".to_owned(), |source| source.to_string()),
+        _ => match std::error::Error::source(error) {
+            Some(source) if source.is::<ParseIntError>() => "it must be a whole number".to_owned(),
+            Some(source) => source.to_string(),
+            None => "it has no value".to_owned(),
+        },
     };
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let problem = if arg.is_hide_env_values_set() {

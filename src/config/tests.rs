@@ -104,12 +104,12 @@ fn a_wrong_variable_stops_the_start_naming_itself_and_the_fix() {
     for (name, value, reason) in [
         ("FACES_LISTEN", "8080", "it must be IP:PORT"),
         ("FACES_LISTEN", "127.0.0.1:70000", "it must be IP:PORT"),
-        ("FACES_MARKUP_BPS", "5%", "invalid digit found in string"),
+        ("FACES_MARKUP_BPS", "5%", "it must be a whole number"),
         ("FACES_MARKUP_BPS", "-1", "-1 is not in 0..=100000"),
         ("FACES_MIGRATE", "maybe", "value was not a boolean"),
         ("FACES_DEMO", "yes", "it must be one of: auto, on, off"),
         ("FACES_WORKERS", "0", "from 1 to 1024"),
-        ("FACES_BODY_BYTES_MAX", "32MB", "invalid digit found in string"),
+        ("FACES_BODY_BYTES_MAX", "32MB", "it must be a whole number"),
         ("FACES_DB_CONNECTIONS_MAX", "1", "1 is not in 2..=1000"),
         ("OPENAI_BASE_URL", "localhost:11434/v1", "it must start with https:// or http://"),
         ("ANTHROPIC_BASE_URL", "https://", "it names no host"),
@@ -124,10 +124,23 @@ fn a_wrong_variable_stops_the_start_naming_itself_and_the_fix() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_is_refused_only_where_it_matters() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+    let with = |name: &str| {
+        let values = [(OsString::from(name), OsString::from_vec(vec![0x66, 0xff]))];
+        Cli::parse_from(["faces"], &Environment::default().overridden_by(values))
+    };
+    let text = with("FACES_LISTEN").unwrap_err().to_string();
+    assert!(text.starts_with("FACES_LISTEN is not valid UTF-8 text\n  fix: "), "{text}");
+    assert!(with("SOMETHING_ELSE").is_ok());
+}
+
 #[test]
 fn a_wrong_flag_is_named_as_a_flag() {
     let text = refused(&["serve", "--markup-bps", "x"], &[("FACES_LISTEN", "127.0.0.1:1")]);
-    assert!(text.starts_with("--markup-bps can't be `x`: invalid digit"), "{text}");
+    assert!(text.starts_with("--markup-bps can't be `x`: it must be a whole number"), "{text}");
     assert!(text.contains("variable FACES_MARKUP_BPS, default: 500"), "{text}");
     let text = refused(&["--no-such-flag"], &[]);
     assert!(text.contains("unexpected argument '--no-such-flag'"), "{text}");
@@ -314,6 +327,17 @@ fn help_shows_variables_and_keeps_settings_out_of_other_commands() {
     for command in [&["chat", "--help"][..], &["admin", "account", "create", "--help"]] {
         assert!(!refused(command, &[]).contains("FACES_LISTEN]"), "{command:?}");
     }
+}
+
+#[test]
+fn help_and_version_come_even_when_a_variable_is_wrong() {
+    let wrong = [("FACES_MARKUP_BPS", "abc")];
+    assert!(refused(&["admin", "topup", "--help"], &wrong).contains("invoice-17"));
+    assert!(refused(&["admin"], &wrong).contains("Usage: faces admin <COMMAND>"));
+    assert_eq!(
+        refused(&["--version"], &wrong).trim(),
+        concat!("faces ", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 /// Splits at spaces outside double quotes: enough for the examples.

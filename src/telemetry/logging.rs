@@ -84,6 +84,10 @@ struct OneLine(String);
 
 impl fmt::Write for OneLine {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.0.push_str(text);
+            return Ok(());
+        }
         for character in text.chars() {
             if is_unprintable(character) {
                 self.0.extend(character.escape_default());

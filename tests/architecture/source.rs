@@ -36,6 +36,11 @@ pub(crate) fn rust_files(folders: &[&str]) -> Vec<SourceFile> {
     text_files().into_iter().filter(|file| is_wanted(&file.path)).collect()
 }
 
+/// Whether a whole file holds tests (`tests/…`, `src/room/tests.rs`, `src/room/tests/…`).
+pub(crate) fn is_test_file(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.split('/').rev().skip(1).any(|folder| folder == "tests")
+}
+
 fn collect(folder: &Path, files: &mut Vec<SourceFile>) {
     const NOT_OURS: [&str; 8] =
         [".git", "target", "data", ".env", "__pycache__", ".venv", "node_modules", ".DS_Store"];
