@@ -163,7 +163,7 @@ impl Billing {
 
     fn attempt(&self, upstream_id: Option<String>) -> Attempt {
         Attempt {
-            provider: self.model.provider.name.to_string(),
+            provider: self.model.provider.name.clone(),
             upstream_model: self.model.upstream_id.clone(),
             status: self.status,
             upstream_id,

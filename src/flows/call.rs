@@ -67,7 +67,7 @@ pub(super) async fn accepted(
             log::warn!(
                 target: "faces::providers",
                 "provider={} model={} failed: {}",
-                model.provider.name, model.upstream_id, crate::telemetry::chain(&error)
+                model.provider.name, model.upstream_id, error
             );
             billing.void().await;
             return Err(error.into());

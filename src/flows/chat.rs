@@ -29,6 +29,7 @@ use crate::{
 struct Prepared {
     dispatch: Dispatch,
     dropped: Vec<&'static str>,
+    unwrap_tool: bool,
 }
 
 impl Flows {
@@ -76,7 +77,8 @@ impl Flows {
             headers: response.headers.clone(),
             bill: None,
         };
-        let job = Job { request: &request, target: &target, estimate, trace };
+        let job =
+            Job { request: &request, target: &target, estimate, trace, unwrap_tool: prepared.unwrap_tool };
         if request.stream() {
             let session = ChatSession::start(self, response, billing, &job).await?;
             return Ok(Reply::Stream { session, notes });
@@ -104,6 +106,7 @@ impl Flows {
             created: clock::now().seconds(),
             fallback_id: format!("chatcmpl-{}", job.trace.request_id()),
             context_tokens_max: job.target.model.context_tokens_max,
+            unwrap_tool: job.unwrap_tool,
         };
         let read = match completion::read(job.target.model.provider.format, &body, &options) {
             Ok(read) => read,
@@ -132,6 +135,7 @@ pub(super) struct Job<'a> {
     pub(super) target: &'a Target,
     pub(super) estimate: Estimate,
     pub(super) trace: &'a RequestTrace,
+    pub(super) unwrap_tool: bool,
 }
 
 fn persona_of(target: &Target, request: &ChatRequest) -> Option<Arc<str>> {
@@ -168,7 +172,7 @@ fn prepare(
     clamp: Option<u64>,
 ) -> Result<Prepared, Failure> {
     let model = &target.model;
-    let (endpoint, body, dropped) = match model.provider.format {
+    let (endpoint, body, dropped, unwrap_tool) = match model.provider.format {
         UpstreamFormat::OpenAiChat => {
             let edit = OpenAiEdit {
                 model: &model.upstream_id,
@@ -176,7 +180,7 @@ fn prepare(
                 include_usage: true,
                 max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
             };
-            (Endpoint::ChatCompletions, request.to_openai(&edit), Vec::new())
+            (Endpoint::ChatCompletions, request.to_openai(&edit), Vec::new(), false)
         }
         UpstreamFormat::AnthropicMessages => {
             let wanted = request.max_tokens().unwrap_or(model.output_tokens_default);
@@ -191,7 +195,7 @@ fn prepare(
                 accepts_mid_system: model.accepts_mid_system,
             };
             let translated = translate::request_to_anthropic(request, &anthropic)?;
-            (Endpoint::Messages, translated.body, translated.dropped)
+            (Endpoint::Messages, translated.body, translated.dropped, translated.unwrap_tool)
         }
     };
     let dispatch = Dispatch {
@@ -202,5 +206,5 @@ fn prepare(
         body,
         stream: request.stream(),
     };
-    Ok(Prepared { dispatch, dropped })
+    Ok(Prepared { dispatch, dropped, unwrap_tool })
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     domain::clock,
     providers::{UpstreamBody, UpstreamResponse},
-    wire::{ChatStream, ChatStreamOptions, SseDecoder, StreamStep},
+    wire::{ChatStream, ChatStreamOptions, SseDecoder, StreamStep, UpstreamFault},
 };
 
 /// One thing to send to the client, in order.
@@ -69,6 +69,7 @@ impl ChatSession {
             created: clock::now().seconds(),
             fallback_id: format!("chatcmpl-{}", job.trace.request_id()),
             context_tokens_max: model.context_tokens_max,
+            unwrap_tool: job.unwrap_tool,
         };
         let mut session = Self {
             body: response.body,
@@ -141,7 +142,7 @@ impl ChatSession {
                     StreamStep::Failed(fault) => return self.end(Some(fault.into())),
                 },
                 Ok(None) => return,
-                Err(_) => return self.end(Some(crate::providers::ProviderError::TooLarge.into())),
+                Err(error) => return self.end(Some(UpstreamFault::from(error).into())),
             }
         }
     }

@@ -116,20 +116,23 @@ impl From<StorageError> for Failure {
 pub const INTERNAL_MESSAGE: &str =
     "The server made a mistake. Tell its operator the request id of this response.";
 
+const TOO_LARGE_MESSAGE: &str = "The model's provider sent more than this server accepts.";
+
 impl From<ProviderError> for Failure {
     fn from(error: ProviderError) -> Self {
         let message = match &error {
             ProviderError::FirstByteTimeout => "The model's provider did not begin to answer in time.",
             ProviderError::IdleTimeout => "The model's provider stopped sending before its answer was complete.",
             ProviderError::TotalTimeout => "The model's provider took too long to finish its answer.",
-            ProviderError::Connect | ProviderError::Tls => "The model's provider can't be reached.",
-            ProviderError::Reset | ProviderError::Truncated => {
+            ProviderError::Connect { .. } | ProviderError::Tls { .. } => "The model's provider can't be reached.",
+            ProviderError::Reset { .. } | ProviderError::Truncated => {
                 "The model's provider broke off before its answer was complete."
             }
-            ProviderError::TooLarge => "The model's provider sent more than this server accepts.",
+            ProviderError::TooLarge { .. } => TOO_LARGE_MESSAGE,
             ProviderError::QueueFull { .. } => "Too many calls to this model's provider are running here.",
             ProviderError::ShuttingDown => "The server is shutting down.",
-            _ => "The call to the model's provider failed.",
+            ProviderError::Unreadable { .. } => "The model's provider sent an answer that can't be read.",
+            ProviderError::Bug { .. } => INTERNAL_MESSAGE,
         };
         let mut failure = Self::new(error.code(), message);
         if let ProviderError::QueueFull { retry_after_ms } = error {
@@ -143,7 +146,7 @@ impl From<UpstreamFault> for Failure {
     fn from(fault: UpstreamFault) -> Self {
         match fault {
             UpstreamFault::Truncated => ProviderError::Truncated.into(),
-            UpstreamFault::TooLarge => ProviderError::TooLarge.into(),
+            UpstreamFault::TooLarge => Self::new(ErrorCode::UpstreamFailed, TOO_LARGE_MESSAGE),
             UpstreamFault::ErrorEvent { code, message, .. } => Self::new(code, message),
             UpstreamFault::Malformed { .. } => Self::new(
                 ErrorCode::UpstreamFailed,

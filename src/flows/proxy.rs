@@ -15,9 +15,9 @@ use super::{
 use crate::{
     accounts::Payer,
     domain::ledger::Finish,
-    providers::{Dispatch, Endpoint, Model, UpstreamResponse, forwarded_request_headers},
+    providers::{Dispatch, Endpoint, Model, UpstreamResponse, forward_request_headers},
     wire::{
-        self, InputBound, TokensField, UpstreamFormat,
+        self, InputBound, UpstreamFormat,
         anthropic::MessagesRequest,
         openai_chat::{ChatRequest, OpenAiEdit},
     },
@@ -65,7 +65,7 @@ impl Flows {
         parts: NativeParts,
         trace: &RequestTrace,
     ) -> Result<Reply<ProxySession>, Failure> {
-        let request = ChatRequest::parse_native(body)?;
+        let request = ChatRequest::parse(body)?;
         let model = self.resolve_native(caller, request.model(), UpstreamFormat::OpenAiChat)?;
         let native = Native {
             stream: request.stream(),
@@ -100,7 +100,7 @@ impl Flows {
             stream: request.stream(),
             hide_usage: false,
             bound: request.input_bound(),
-            max_tokens: request.max_tokens(),
+            max_tokens: Some(request.max_tokens()),
             choices: 1,
             may_write_cache: request.may_write_cache(),
             parsed: Parsed::Anthropic(request),
@@ -121,14 +121,14 @@ impl Flows {
         parts: NativeParts,
         trace: &RequestTrace,
     ) -> Result<Bytes, Failure> {
-        let request = MessagesRequest::parse_count(body)?;
+        let request = MessagesRequest::parse_count_tokens(body)?;
         let model = self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
         call::trace_target(trace, &model.id, &model);
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
             endpoint: Endpoint::CountTokens,
             query: parts.query,
-            headers: forwarded_request_headers(model.provider.format, &parts.headers),
+            headers: forwarded(&model, &parts),
             body: request.with_model(&model.upstream_id),
             stream: false,
         };
@@ -164,7 +164,7 @@ impl Flows {
                 Parsed::Anthropic(_) => Endpoint::Messages,
             },
             query: parts.query,
-            headers: forwarded_request_headers(model.provider.format, &parts.headers),
+            headers: forwarded(&model, &parts),
             body: upstream_body(&native, clamp),
             stream: native.stream,
         };
@@ -227,16 +227,21 @@ impl Flows {
     }
 }
 
+/// The client's headers that belong to the provider's format.
+fn forwarded(model: &Model, parts: &NativeParts) -> Vec<(String, String)> {
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    forward_request_headers(model.provider.format, headers)
+}
+
 fn upstream_body(native: &Native, clamp: Option<u64>) -> Bytes {
     let model = &native.model;
     match &native.parsed {
         Parsed::OpenAi(request) => {
-            let tokens_field: TokensField = model.tokens_field;
             request.to_openai(&OpenAiEdit {
                 model: &model.upstream_id,
                 system_prefix: None,
                 include_usage: true,
-                max_tokens: clamp.map(|tokens| (tokens_field, tokens)),
+                max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
             })
         }
         Parsed::Anthropic(request) => request.with_model(&model.upstream_id),

@@ -15,9 +15,8 @@ use super::{
     stream_money::{Closing, StreamMoney},
 };
 use crate::{
-    domain::ErrorCode,
     providers::{ProviderError, UpstreamBody, UpstreamResponse},
-    wire::{ProxyStep, ProxyStream, SseDecoder, UpstreamFault, UpstreamFormat},
+    wire::{ProxyStep, ProxyStream, ProxyStreamOptions, SseDecoder, UpstreamFault, UpstreamFormat},
 };
 
 /// What a native answer needs to be read.
@@ -49,6 +48,8 @@ pub struct ProxySession {
     tee: ProxyStream,
     ready: VecDeque<ProxyEvent>,
     held_back: Bytes,
+    /// Whether what is held back is the provider's own error event.
+    provider_told: bool,
     money: StreamMoney,
 }
 
@@ -69,9 +70,16 @@ impl ProxySession {
         let mut session = Self {
             body: response.body,
             decoder: SseDecoder::new(flows.inner.options.sse_record_bytes_max),
-            tee: ProxyStream::new(plan.format, plan.hide_usage, plan.context_tokens_max),
+            tee: ProxyStream::new(
+                plan.format,
+                ProxyStreamOptions {
+                    hide_usage: plan.hide_usage,
+                    context_tokens_max: plan.context_tokens_max,
+                },
+            ),
             ready: VecDeque::new(),
             held_back: Bytes::new(),
+            provider_told: false,
             money: StreamMoney::new(
                 billing,
                 plan.input_tokens_estimate,
@@ -130,7 +138,7 @@ impl ProxySession {
             let record = match self.decoder.next() {
                 Ok(Some(record)) => record,
                 Ok(None) => return,
-                Err(_) => return self.end(Some(ProviderError::TooLarge.into())),
+                Err(error) => return self.end(Some(UpstreamFault::from(error).into())),
             };
             match self.tee.push(&record) {
                 ProxyStep::Relay => run.extend_from_slice(&record.raw),
@@ -139,12 +147,13 @@ impl ProxySession {
                     self.held_back = record.raw;
                     return self.end(None);
                 }
-                ProxyStep::ErrorEvent => {
+                ProxyStep::ErrorEvent(fault) => {
                     // The provider's own words reach the client as they came.
                     self.held_back = record.raw;
-                    return self.end(Some(Failure::new(ErrorCode::UpstreamFailed, "")));
+                    self.provider_told = true;
+                    return self.end(Some(fault.into()));
                 }
-                ProxyStep::Failed(fault) => return self.end(Some(UpstreamFault::into(fault))),
+                ProxyStep::Failed(fault) => return self.end(Some(fault.into())),
             }
         }
     }
@@ -158,7 +167,7 @@ impl ProxySession {
         let held_back = std::mem::take(&mut self.held_back);
         match closing {
             Closing::Complete(_) if held_back.is_empty() => {}
-            Closing::Failed(failure) if held_back.is_empty() || failure.code != ErrorCode::UpstreamFailed => {
+            Closing::Failed(failure) if held_back.is_empty() || !self.provider_told => {
                 self.ready.push_back(ProxyEvent::Failed(failure));
             }
             Closing::Complete(_) | Closing::Failed(_) => self.ready.push_back(ProxyEvent::Bytes(held_back)),

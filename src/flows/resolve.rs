@@ -112,7 +112,7 @@ impl Flows {
     fn default_for(&self, face: &LoadedFace) -> Result<Arc<Model>, Failure> {
         let catalog = self.inner.providers.catalog();
         match &face.default_model {
-            None => Ok(catalog.default_model()),
+            None => Ok(Arc::clone(catalog.default_model())),
             Some(name) => catalog.find(name).ok_or_else(|| {
                 if let Some(reason) = catalog.unusable_reason(name) {
                     log::warn!(target: "faces::flows", "default_model {name:?} is not usable: {reason}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{EdgeState, body, problem, problem::Dialect, routes::HttpState};
 use crate::{
     domain::ErrorCode,
-    flows::Failure,
+    flows::{Failure, models::card},
     wire::models,
 };
 
@@ -33,7 +33,8 @@ pub(super) async fn models(req: HttpRequest, state: web::Data<HttpState>) -> Htt
         Ok(caller) => caller,
         Err(failure) => return problem::respond(&req, &failure),
     };
-    let cards = state.flows.platform().models(&caller);
+    let models_found = state.flows.platform().models(&caller);
+    let cards: Vec<_> = models_found.iter().map(|model| card(model)).collect();
     let body = match Dialect::of(&req) {
         Dialect::Anthropic => models::anthropic_list(&cards),
         Dialect::OpenAi | Dialect::Faces => models::openai_list(&cards),
@@ -47,9 +48,9 @@ pub(super) async fn model(req: HttpRequest, path: web::Path<String>, state: web:
         Err(failure) => Err(failure),
     };
     match found {
-        Ok(card) => json_bytes(match Dialect::of(&req) {
-            Dialect::Anthropic => models::anthropic_one(&card),
-            Dialect::OpenAi | Dialect::Faces => models::openai_one(&card),
+        Ok(found) => json_bytes(match Dialect::of(&req) {
+            Dialect::Anthropic => models::anthropic_single(&card(&found)),
+            Dialect::OpenAi | Dialect::Faces => models::openai_single(&card(&found)),
         }),
         Err(failure) => problem::respond(&req, &failure),
     }

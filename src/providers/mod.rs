@@ -45,5 +45,5 @@ pub use catalog::{Catalog, CatalogOptions, key_variables};
 pub use endpoint::Endpoint;
 pub use error::{ProviderError, SetupError};
 pub use headers::{ANTHROPIC_VERSION_DEFAULT, forward_request_headers, forward_response_headers};
-pub use model::{Model, Provider, ProviderKind, TokensField};
+pub use model::{Model, Provider, ProviderKind};
 pub use pool::{Dispatch, ProviderSnapshot, Providers, ProvidersSnapshot};

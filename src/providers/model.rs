@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::{
     domain::{ChargeRate, TokenPrices},
-    wire::UpstreamFormat,
+    wire::{UpstreamFormat, openai_chat::TokensField},
 };
 
 /// Where the answers of a provider come from.
@@ -16,15 +16,6 @@ pub enum ProviderKind {
     Http,
     /// The built-in rule (see [`super::sandbox`]).
     Sandbox,
-}
-
-/// The name of the field that bounds a completion's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TokensField {
-    /// `max_tokens`: Anthropic, and most servers compatible with OpenAI.
-    MaxTokens,
-    /// `max_completion_tokens`: OpenAI itself (its reasoning models refuse the older name).
-    MaxCompletionTokens,
 }
 
 /// A server that answers requests, or the sandbox.

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{SetupError, TokensField, endpoint::check_base_url};
+use super::{SetupError, endpoint::check_base_url};
+use crate::wire::openai_chat::TokensField;
 use crate::{
     domain::{NanoUsd, TokenPrices},
     wire::UpstreamFormat,

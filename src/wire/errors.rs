@@ -8,8 +8,6 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::ErrorCode;
 
-use super::request_error::RequestError;
-
 /// An error to render.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorBody<'a> {
@@ -91,23 +89,17 @@ pub fn faces_error_json(error: &ErrorBody<'_>) -> Bytes {
 /// FastAPI's list form of a validation error, for the platform routes:
 /// `{"detail":[{"type","loc":["body",…],"msg"}],"code":"…"}`.
 #[must_use]
-pub fn faces_validation_json(error: &RequestError) -> Bytes {
+pub fn faces_validation_json(loc: &[String], type_word: &str, message: &str, code: ErrorCode) -> Bytes {
     bytes(&json!({
-        "detail": [{
-            "type": error.type_word(),
-            "loc": location(error),
-            "msg": error.message,
-        }],
-        "code": error.code().as_str(),
+        "detail": [{ "type": type_word, "loc": location(loc), "msg": message }],
+        "code": code.as_str(),
     }))
 }
 
 /// The place of a mistake as FastAPI writes it: indexes are numbers.
-fn location(error: &RequestError) -> Vec<Value> {
+fn location(loc: &[String]) -> Vec<Value> {
     let is_index = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    error
-        .loc
-        .iter()
+    loc.iter()
         .map(|part| match part.parse::<u64>() {
             Ok(index) if is_index(part) => json!(index),
             _ => json!(part),
