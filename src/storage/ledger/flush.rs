@@ -9,14 +9,15 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+    ConnectionTrait as _, DatabaseTransaction, DbErr, QueryResult, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait as _, Value,
 };
 use uuid::Uuid;
 
 use super::{
-    FlushError,
-    decide::{Decision, decide},
+    super::{Db, StorageError},
+    FlushError, WHAT,
+    decide::{Change, Decision, decide},
     payload::Payload,
     rows,
     sql::{Statements, statements},
@@ -36,50 +37,36 @@ pub(super) struct FlushHead {
     pub(super) ttl_ms: i64,
 }
 
-/// Begins a transaction that will write (`BEGIN IMMEDIATE` on SQLite: a later upgrade would fail
-/// at once, whatever the busy timeout).
-pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    connection
-        .begin_with_options(TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        })
-        .await
-}
-
 /// Applies a batch, or finds that it was applied.
 pub(super) async fn flush(
-    connection: &DatabaseConnection,
+    db: &Db,
     head: FlushHead,
     batch: &FlushBatch,
 ) -> Result<FlushReply, FlushError> {
-    let tx = Tx::begin(connection).await?;
+    let tx = Tx::begin(db).await?;
     let digest = digest(batch);
-    let fenced = tx
-        .execute(
-            &tx.sql.fence,
-            [
-                head.seq.into(),
-                digest.into(),
-                (head.ttl_ms.saturating_mul(1_000)).into(),
-                head.instance.0.into(),
-            ],
-        )
-        .await?;
-    if fenced != 1 {
-        let reply = tx.already_applied(head, digest, batch).await;
-        tx.transaction.rollback().await?;
-        return reply;
-    }
-    let reply = tx.apply(head, batch).await;
+    let values = [
+        head.seq.into(),
+        digest.into(),
+        head.ttl_ms.saturating_mul(1_000).into(),
+        head.instance.0.into(),
+    ];
+    let reply = match tx.execute(&tx.sql.fence, values).await {
+        Ok(1) => tx.apply(head, batch).await,
+        Ok(_) => {
+            let reply = tx.already_applied(head, digest, batch).await;
+            tx.rollback().await;
+            return reply;
+        }
+        Err(error) => Err(error.into()),
+    };
     match reply {
         Ok(reply) => {
-            tx.transaction.commit().await?;
+            tx.commit().await?;
             Ok(reply)
         }
         Err(error) => {
-            // The first error is the one to tell; a lost connection rolls back by itself.
-            drop(tx.transaction.rollback().await);
+            tx.rollback().await;
             Err(error)
         }
     }
@@ -87,15 +74,34 @@ pub(super) async fn flush(
 
 /// A writing transaction with its statements.
 pub(super) struct Tx {
-    pub(super) transaction: DatabaseTransaction,
+    transaction: DatabaseTransaction,
     pub(super) sql: &'static Statements,
 }
 
 impl Tx {
-    pub(super) async fn begin(connection: &DatabaseConnection) -> Result<Self, DbErr> {
-        let transaction = begin(connection).await?;
-        let sql = statements(transaction.get_database_backend());
-        Ok(Self { transaction, sql })
+    /// Begins a transaction that will write (`BEGIN IMMEDIATE` on SQLite: a later upgrade would
+    /// fail at once, whatever the busy timeout).
+    pub(super) async fn begin(db: &Db) -> Result<Self, StorageError> {
+        let options = TransactionOptions {
+            isolation_level: db.isolation(),
+            access_mode: None,
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        };
+        let begun = db.writer(WHAT)?.begin_with_options(options).await;
+        let transaction = begun.map_err(StorageError::on(WHAT))?;
+        Ok(Self { transaction, sql: statements(db.backend()) })
+    }
+
+    pub(super) async fn commit(self) -> Result<(), StorageError> {
+        let committed = self.transaction.commit().await;
+        committed.map_err(|error| StorageError::from_commit(WHAT, error))
+    }
+
+    /// Gives up. A lost connection rolls back by itself.
+    pub(super) async fn rollback(self) {
+        if let Err(error) = self.transaction.rollback().await {
+            log::warn!("rolling back a flush failed; its connection does it later: {error}");
+        }
     }
 
     fn statement<const N: usize>(&self, sql: &str, values: [Value; N]) -> Statement {
@@ -120,7 +126,7 @@ impl Tx {
     }
 
     /// Runs a statement that must change exactly `expected` rows.
-    async fn execute_exactly<const N: usize>(
+    pub(super) async fn execute_exactly<const N: usize>(
         &self,
         step: &'static str,
         expected: u64,
@@ -143,10 +149,10 @@ impl Tx {
         let decision = decide(rows, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
-        self.change_accounts(&decision).await?;
-        self.change_leases(head, &decision, now).await?;
+        self.change_accounts(&decision.changes).await?;
+        self.change_leases(head.instance, head.seq, &decision.changes, now).await?;
         self.write_holds(head, batch, &decision, now).await?;
-        self.write_books(batch, now).await?;
+        self.write_books(head, batch, now).await?;
         Ok(FlushReply {
             verdicts: decision.verdicts,
             accounts: decision.rows.into_values().collect(),
@@ -167,9 +173,20 @@ impl Tx {
             .collect();
         ids.sort_unstable();
         ids.dedup();
+        self.lock(ids.into_iter()).await
+    }
+
+    /// Reads account rows and locks them in id order.
+    pub(super) async fn lock(
+        &self,
+        ids: impl ExactSizeIterator<Item = AccountId>,
+    ) -> Result<BTreeMap<AccountId, AccountRow>, DbErr> {
         let mut payload = Payload::with_capacity(ids.len(), 38);
-        for id in &ids {
+        for id in ids {
             payload.row().id(id.0);
+        }
+        if payload.rows() == 0 {
+            return Ok(BTreeMap::new());
         }
         let found = self.query(&self.sql.read_accounts, [payload.finish().into()]).await?;
         found
@@ -179,9 +196,12 @@ impl Tx {
     }
 
     /// Steps 3b and 4: one statement, so that each account row is written once.
-    async fn change_accounts(&self, decision: &Decision) -> Result<(), FlushError> {
-        let mut payload = Payload::with_capacity(decision.changes.len(), 80);
-        for (id, change) in &decision.changes {
+    pub(super) async fn change_accounts(
+        &self,
+        changes: &BTreeMap<AccountId, Change>,
+    ) -> Result<(), FlushError> {
+        let mut payload = Payload::with_capacity(changes.len(), 80);
+        for (id, change) in changes {
             payload.row().id(id.0).int(change.grant).int(change.release).int(change.charge);
         }
         if payload.rows() == 0 {
@@ -192,14 +212,15 @@ impl Tx {
     }
 
     /// Step 5.
-    async fn change_leases(
+    pub(super) async fn change_leases(
         &self,
-        head: FlushHead,
-        decision: &Decision,
+        instance: InstanceId,
+        seq: i64,
+        changes: &BTreeMap<AccountId, Change>,
         now: i64,
     ) -> Result<(), FlushError> {
-        let mut payload = Payload::with_capacity(decision.changes.len(), 64);
-        for (id, change) in &decision.changes {
+        let mut payload = Payload::with_capacity(changes.len(), 64);
+        for (id, change) in changes {
             let granted = change.grant - (change.release - change.charge);
             payload.row().id(id.0).int(granted).int(change.charge);
         }
@@ -207,24 +228,14 @@ impl Tx {
             return Ok(());
         }
         let (rows, json) = (payload.rows(), payload.finish());
-        let (seq, instance) = (head.seq, head.instance.0);
-        let updated = self
-            .execute(
-                &self.sql.update_leases,
-                [json.as_str().into(), seq.into(), instance.into()],
-            )
-            .await?;
+        let values = [json.as_str().into(), seq.into(), instance.0.into()];
+        let updated = self.execute(&self.sql.update_leases, values).await?;
         if updated == rows {
             return Ok(());
         }
         let missing = rows.saturating_sub(updated);
-        self.execute_exactly(
-            "leases",
-            missing,
-            &self.sql.insert_leases,
-            [json.into(), seq.into(), instance.into(), now.into()],
-        )
-        .await
+        let values = [json.into(), seq.into(), instance.0.into(), now.into()];
+        self.execute_exactly("leases", missing, &self.sql.insert_leases, values).await
     }
 
     /// Step 6.
@@ -271,7 +282,12 @@ impl Tx {
     }
 
     /// Step 7: what is never changed again.
-    async fn write_books(&self, batch: &FlushBatch, now: i64) -> Result<(), FlushError> {
+    async fn write_books(
+        &self,
+        head: FlushHead,
+        batch: &FlushBatch,
+        now: i64,
+    ) -> Result<(), FlushError> {
         let ends = || batch.resolves.iter().chain(batch.free.iter().map(|free| &free.resolve));
         let count = batch.resolves.len() + batch.free.len();
         let mut transfers = Payload::with_capacity(count, 144);
@@ -286,23 +302,32 @@ impl Tx {
                 rows::attempt(&mut attempts, end.hold_id, attempt);
             }
         }
-        for (step, payload, sql) in [
-            ("transfers", transfers, &self.sql.insert_transfers),
-            ("usage", usage, &self.sql.insert_usage),
-            ("attempts", attempts, &self.sql.insert_attempts),
-        ] {
-            let rows = payload.rows();
-            if rows == 0 {
-                continue;
-            }
-            let json: Value = payload.finish().into();
-            if step == "transfers" {
-                self.execute_exactly(step, rows, sql, [json, now.into()]).await?;
-            } else {
-                self.execute_exactly(step, rows, sql, [json]).await?;
-            }
+        self.write_transfers(head.instance, head.seq, transfers, now).await?;
+        if usage.rows() > 0 {
+            let (rows, json) = (usage.rows(), usage.finish());
+            self.execute_exactly("usage", rows, &self.sql.insert_usage, [json.into()]).await?;
+        }
+        if attempts.rows() > 0 {
+            let (rows, json) = (attempts.rows(), attempts.finish());
+            let sql = &self.sql.insert_attempts;
+            self.execute_exactly("attempts", rows, sql, [json.into()]).await?;
         }
         Ok(())
+    }
+
+    pub(super) async fn write_transfers(
+        &self,
+        instance: InstanceId,
+        seq: i64,
+        transfers: Payload,
+        now: i64,
+    ) -> Result<(), FlushError> {
+        let rows = transfers.rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let values = [transfers.finish().into(), instance.0.into(), seq.into(), now.into()];
+        self.execute_exactly("transfers", rows, &self.sql.insert_transfers, values).await
     }
 
     /// Finds out why the fence did not let a flush pass: the same flush was committed before and

@@ -19,6 +19,7 @@ pub(super) struct Statements {
     pub(super) fence: String,
     pub(super) read_instance: String,
     pub(super) read_accounts: String,
+    pub(super) read_account: String,
     pub(super) update_accounts: String,
     pub(super) update_leases: String,
     pub(super) insert_leases: String,
@@ -94,8 +95,8 @@ const RESOLVE_HOLDS: &str = "UPDATE ledger_hold
 
 /// Batch: `[id, kind, debit account, credit account, amount]`.
 const INSERT_TRANSFERS: &str = "INSERT INTO ledger_transfer
-    (id, kind, debit_account, credit_account, amount, created_at)
-    SELECT {id:0}, {int:1}, {id:2}, {id:3}, {int:4}, $2 FROM {batch}";
+    (id, kind, debit_account, credit_account, amount, hold_id, instance_id, flush_seq, created_at)
+    SELECT {id:0}, {int:1}, {id:2}, {id:3}, {int:4}, {id:0}, $2, $3, $4 FROM {batch}";
 
 /// Batch: `[hold, six buckets, source, finish]`.
 const INSERT_USAGE: &str = "INSERT INTO ledger_usage
@@ -154,11 +155,12 @@ pub(super) fn statements(backend: DbBackend) -> &'static Statements {
 
 impl Statements {
     fn new(backend: DbBackend) -> Self {
-        let fill = |text| fill(backend, text);
+        let fill = |text: &str| fill(backend, text);
         Self {
             fence: fill(FENCE),
             read_instance: fill(READ_INSTANCE),
             read_accounts: fill(READ_ACCOUNTS),
+            read_account: fill(&READ_ACCOUNTS.replace("{lock}", "")),
             update_accounts: fill(UPDATE_ACCOUNTS),
             update_leases: fill(UPDATE_LEASES),
             insert_leases: fill(INSERT_LEASES),
