@@ -4,10 +4,7 @@
 //! the program is an error and not a wrong balance. Every index here is read by a statement: each
 //! request pays for its upkeep.
 
-use sea_orm_migration::{
-    prelude::*,
-    sea_orm::{ConnectionTrait as _, DbBackend},
-};
+use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
 use crate::ddl;
 

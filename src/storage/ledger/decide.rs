@@ -60,8 +60,7 @@ pub(super) fn decide(
             return Err(Contradiction::Release(id));
         }
         row.leased.0 -= resolve.amount.0;
-        row.debits =
-            row.debits.checked_add(resolve.charge).ok_or(Contradiction::Amount(id))?;
+        row.debits = row.debits.checked_add(resolve.charge).ok_or(Contradiction::Amount(id))?;
         let change = changes.entry(id).or_default();
         change.release += resolve.amount.0;
         change.charge += resolve.charge.0;

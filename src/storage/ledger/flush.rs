@@ -24,9 +24,7 @@ use super::{
 };
 use crate::domain::{
     AccountId, HoldId, InstanceId, NanoUsd, clock,
-    ledger::{
-        AccountRow, FlushBatch, FlushReply, HoldOpen, HoldResolve, HoldState, OpenVerdict,
-    },
+    ledger::{AccountRow, FlushBatch, FlushReply, HoldOpen, HoldResolve, HoldState, OpenVerdict},
 };
 
 /// Who flushes, and which of its flushes this is.
@@ -259,8 +257,7 @@ impl Tx {
         }
         if opens.rows() > 0 {
             let (rows, json) = (opens.rows(), opens.finish());
-            let values =
-                [json.into(), head.instance.0.into(), head.seq.into(), now.into()];
+            let values = [json.into(), head.instance.0.into(), head.seq.into(), now.into()];
             self.execute_exactly("open", rows, &self.sql.insert_holds, values).await?;
         }
         let mut ends = Payload::with_capacity(batch.resolves.len(), 112);

@@ -31,8 +31,7 @@ pub async fn register_instance(
     ttl_ms: i64,
 ) -> Result<(), StorageError> {
     db.run(WHAT, move |db| async move {
-        let values =
-            [instance.0.into(), node.into(), ttl_ms.saturating_mul(1_000).into()];
+        let values = [instance.0.into(), node.into(), ttl_ms.saturating_mul(1_000).into()];
         let statement = db.statement(&statements(db.backend()).register, values);
         db.writer(WHAT)?.execute_raw(statement).await.map_err(StorageError::on(WHAT))?;
         Ok(())
@@ -76,8 +75,7 @@ pub async fn read_account_row(
         payload.row().id(account.0);
         let sql = &statements(db.backend()).read_account;
         let statement = db.statement(sql, [payload.finish().into()]);
-        let row =
-            db.reader().query_one_raw(statement).await.map_err(StorageError::on(WHAT))?;
+        let row = db.reader().query_one_raw(statement).await.map_err(StorageError::on(WHAT))?;
         row.map(|row| rows::account(&row)).transpose().map_err(StorageError::on(WHAT))
     })
     .await

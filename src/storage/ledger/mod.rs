@@ -14,7 +14,7 @@
 //!
 //! Lock order, everywhere: instance row, accounts by id, leases, holds.
 //!
-//! Limits: `flush_ops_max` bounds a batch, [`recovery::HOLDS_PER_CHUNK`] a step of recovery.
+//! Limits: `flush_ops_max` bounds a batch, `HOLDS_PER_CHUNK` a step of recovery.
 //! Invariants I1–I8 are those of [`crate::domain::ledger`]; they are tested beside `decide.rs` and
 //! by `tests/store_suite` on both databases.
 

@@ -23,7 +23,7 @@ use crate::domain::{
 };
 
 /// Open holds that one transaction of recovery resolves: bounds its locks and its memory.
-pub const HOLDS_PER_CHUNK: u64 = 1_000;
+pub(super) const HOLDS_PER_CHUNK: u64 = 1_000;
 
 /// `ledger_instance.state`: nothing of it is left.
 const RECOVERED: i16 = 4;
@@ -148,8 +148,7 @@ impl Tx {
         report: &mut RecoveryReport,
     ) -> Result<Step, FlushError> {
         let locked = self.query(&self.sql.lock_instance, [instance.0.into()]).await?;
-        let state: Option<i16> =
-            locked.first().map(|row| row.try_get_by_index(0)).transpose()?;
+        let state: Option<i16> = locked.first().map(|row| row.try_get_by_index(0)).transpose()?;
         if state != Some(3) {
             return Ok(Step::Finished);
         }
@@ -216,8 +215,7 @@ impl Tx {
             let granted: i64 = row.try_get_by_index(1)?;
             let posted: i64 = row.try_get_by_index(2)?;
             let folded: i64 = row.try_get_by_index(3)?;
-            let change =
-                Change { grant: 0, release: granted - folded, charge: posted - folded };
+            let change = Change { grant: 0, release: granted - folded, charge: posted - folded };
             if change != Change::default() {
                 report.released_nanousd += change.release - change.charge;
                 changes.insert(AccountId(account), change);

@@ -50,8 +50,7 @@ const READ_INSTANCE: &str =
     "SELECT state, flush_seq, flush_digest FROM ledger_instance WHERE id = $1";
 
 /// Batch: `[account]`. Sorted lock order keeps concurrent flushes free of deadlocks.
-const READ_ACCOUNTS: &str =
-    "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags
+const READ_ACCOUNTS: &str = "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags
     FROM ledger_account AS a WHERE a.id IN (SELECT {id:0} FROM {batch})
     ORDER BY a.id{lock}";
 
@@ -122,8 +121,7 @@ const FENCE_EXPIRED: &str = "UPDATE ledger_instance SET state = 3
     WHERE id <> $1 AND state IN (1, 2) AND expires_at < {now}";
 
 /// SQLite has one owner (its lock file): whatever else is live here is dead.
-const FENCE_ALL: &str =
-    "UPDATE ledger_instance SET state = 3 WHERE id <> $1 AND state IN (1, 2)";
+const FENCE_ALL: &str = "UPDATE ledger_instance SET state = 3 WHERE id <> $1 AND state IN (1, 2)";
 
 const FENCED: &str = "SELECT id FROM ledger_instance WHERE state = 3 ORDER BY id";
 
