@@ -8,7 +8,7 @@ use std::{
 };
 
 use migration::{Migrator, MigratorTrait, sqlite_file::SqliteLock};
-use sea_orm::{DatabaseConnection, DbBackend, IsolationLevel, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, IsolationLevel, Statement, Value};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Builder, Runtime};
 
@@ -172,7 +172,19 @@ impl Db {
         .await
     }
 
-    /// Whether this is SQLite or PostgreSQL.
+    /// Asks the database for an answer: what a readiness probe needs to know.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`].
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        self.run("ping", |db| async move {
+            let asked = db.reader().query_one_raw(db.statement("SELECT 1", [])).await;
+            asked.map_err(StorageError::on("ping")).map(drop)
+        })
+        .await
+    }
+
+    /// Whether this is SQLite (else it is PostgreSQL).
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         self.inner.backend == DbBackend::Sqlite
@@ -214,7 +226,7 @@ impl Db {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Statement {
-        Statement::from_sql_and_values(self.inner.backend, sql, values)
+        Statement::from_sql_and_values(self.backend(), sql, values)
     }
 
     pub(super) fn isolation(&self) -> Option<IsolationLevel> {
