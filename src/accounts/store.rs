@@ -10,7 +10,7 @@ use crate::{
         ledger::{AccountRow, FlushBatch, FlushReply},
     },
     storage::{
-        Db, StorageError,
+        Db, StorageError, accounts,
         ledger::{self, FlushError, RecoveryReport, RecoveryScope},
     },
 };
@@ -94,6 +94,6 @@ impl LedgerStore for Db {
         account: AccountId,
     ) -> BoxFuture<'static, Result<Option<AccountRow>, StorageError>> {
         let db = self.clone();
-        Box::pin(async move { ledger::read_account_row(&db, account).await })
+        Box::pin(async move { accounts::read_account_row(&db, account).await })
     }
 }

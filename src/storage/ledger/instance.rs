@@ -6,11 +6,10 @@ use super::{
     super::{Db, StorageError},
     WHAT,
     flush::Tx,
-    payload::Payload,
-    recovery, rows,
+    recovery,
     sql::statements,
 };
-use crate::domain::{AccountId, InstanceId, ledger::AccountRow};
+use crate::domain::InstanceId;
 
 /// `ledger_instance.state`: closed after a complete drain.
 const CLOSED: i16 = 5;
@@ -58,25 +57,6 @@ pub async fn close_instance(db: &Db, instance: InstanceId) -> Result<u64, Storag
         tx.commit().await?;
         let report = recovery::recover_instance(&db, instance, CLOSED).await?;
         Ok(report.holds)
-    })
-    .await
-}
-
-/// Reads the counters of one account.
-///
-/// # Errors
-/// [`StorageError::Unavailable`].
-pub async fn read_account_row(
-    db: &Db,
-    account: AccountId,
-) -> Result<Option<AccountRow>, StorageError> {
-    db.run(WHAT, move |db| async move {
-        let mut payload = Payload::with_capacity(1, 40);
-        payload.row().id(account.0);
-        let sql = &statements(db.backend()).read_account;
-        let statement = db.statement(sql, [payload.finish().into()]);
-        let row = db.reader().query_one_raw(statement).await.map_err(StorageError::on(WHAT))?;
-        row.map(|row| rows::account(&row)).transpose().map_err(StorageError::on(WHAT))
     })
     .await
 }

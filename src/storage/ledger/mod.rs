@@ -28,7 +28,7 @@ mod sql;
 
 use std::sync::Arc;
 
-pub use instance::{close_instance, read_account_row, register_instance};
+pub use instance::{close_instance, register_instance};
 pub use recovery::{RecoveryReport, RecoveryScope, recover};
 
 use super::{Db, StorageError};
