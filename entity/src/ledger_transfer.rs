@@ -7,10 +7,12 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "ledger_transfer")]
 pub struct Model {
-    /// Time-ordered.
+    /// Time-ordered; the hold's id for everything that a hold causes, so that with `kind` it proves
+    /// that no hold is charged twice.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     /// 1 charge, 2 top-up, 3 promo, 4 overrun, 5 provider cost.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub kind: i16,
     /// Where the money comes from.
     pub debit_account: Uuid,

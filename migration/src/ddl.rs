@@ -6,13 +6,14 @@ use sea_orm_migration::{
 };
 
 /// `(word, SQLite, PostgreSQL)`. SQLite's tables are `STRICT`, which knows only these types.
-const WORDS: [(&str, &str, &str); 7] = [
+const WORDS: [(&str, &str, &str); 8] = [
     ("{id}", "BLOB", "UUID"),
     ("{bytes}", "BLOB", "BYTEA"),
     ("{bigint}", "INTEGER", "BIGINT"),
     ("{int}", "INTEGER", "INTEGER"),
     ("{smallint}", "INTEGER", "SMALLINT"),
     ("{double}", "REAL", "DOUBLE PRECISION"),
+    ("{clustered}", " STRICT, WITHOUT ROWID", ""),
     (
         "{bigserial}",
         "INTEGER PRIMARY KEY AUTOINCREMENT",
@@ -21,7 +22,8 @@ const WORDS: [(&str, &str, &str); 7] = [
 ];
 
 /// Runs each statement, with `{id}`, `{bytes}`, `{bigint}`, `{int}`, `{smallint}`, `{double}`,
-/// `{bigserial}` and `{strict}` (the end of a `CREATE TABLE`) filled in for the database.
+/// `{bigserial}` and `{strict}` (the end of a `CREATE TABLE`; `{clustered}` where the rows live in
+/// the primary key's tree) filled in for the database.
 ///
 /// # Errors
 /// What the database says about the first statement that fails.

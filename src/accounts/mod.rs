@@ -1,1 +1,45 @@
-//! The room `accounts`.
+//! Credits: holds before a request, settlements after it, in exact integers.
+//!
+//! Owns the handle [`Accounts`], the guard [`Hold`], and the actors behind them: one
+//! `AccountActor` per live account (refuses what is known to be frozen without asking the
+//! database), the `AccountRegistry` (spawns, supervises, passivates them), the `LedgerWriter`
+//! (group commit: one flush in flight, the next takes all that waited) and the `LeaseKeeper`
+//! (finds instances that died and recovers what they held).
+//!
+//! What never happens here: prices or tokens are not estimated, no HTTP, no provider, no SQL. The
+//! writer never runs inside a request's future, and a request that is dropped cancels nothing: its
+//! hold is a guard that settles or voids itself.
+//!
+//! **Gates.** [`Accounts::hold`] answers when the hold is durable (gate 1);
+//! [`Hold::settle`] answers when the settlement is (gate 2). Between them
+//! [`Hold::may_release`] says whether this instance still owns its holds.
+//!
+//! How it fails: [`HoldError`], [`SettleError`]. A broken invariant stops the writer for good:
+//! nothing is granted any more, [`Accounts::stopped`] tells why, and the holds that are left open
+//! are recovered by the next start.
+//!
+//! Limits: `ledger_queue_ops_max` (holds that wait; settlements are never refused),
+//! `flush_ops_max`, `ledger_wait_ms`, `account_idle_ms`. Everything runs on the System arbiter.
+//! Invariants: I1–I8 of [`crate::domain::ledger`], tested in `core.rs`, in `tests.rs` and by
+//! `tests/store_suite`.
+
+mod account;
+mod core;
+mod error;
+mod gate;
+mod handle;
+mod hold;
+mod keeper;
+mod observe;
+mod registry;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use core::{Outcome, Payer, denial_reason};
+pub use error::{AccountsError, HoldError, SettleError};
+pub use handle::{Accounts, DrainReport, HoldRequest};
+pub use hold::{Hold, Settled};
+pub use observe::Observation;
+pub use store::LedgerStore;

@@ -232,6 +232,18 @@ pub struct HoldResolve {
     pub attempt: Option<Attempt>,
 }
 
+impl HoldResolve {
+    /// Whether this releases the hold without a charge: nothing was delivered, nothing was used.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        matches!(self.finish, Finish::Failed)
+            && self.usage.is_empty()
+            && self.charge == NanoUsd::ZERO
+            && self.overrun == NanoUsd::ZERO
+            && self.provider_cost == NanoUsd::ZERO
+    }
+}
+
 /// A request that takes no hold (its model is free): one usage row and a transfer of 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreeUse {

@@ -27,6 +27,7 @@ mod db;
 mod error;
 pub mod faces;
 pub mod keys;
+pub mod ledger;
 mod postgres;
 pub mod prices;
 mod sqlite;

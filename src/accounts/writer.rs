@@ -1,0 +1,496 @@
+//! The writer: group commit of everything that waits.
+//!
+//! One flush is in flight; what arrives meanwhile waits and goes into the next one. There is no
+//! timer: the first operation of an idle moment is flushed at once, and under load a flush carries
+//! what one commit's time has gathered.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix::{
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
+    WrapFuture as _,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    account::{Durable, OpenHoldRequest},
+    core::{DurableChange, HoldTerms},
+    error::{HoldError, SettleError},
+    gate::{Gate, Place},
+    handle::{Link, Live, deliver},
+    hold::{Hold, Settled},
+    observe::WriterObservation,
+    store::LedgerStore,
+};
+use crate::{
+    domain::{
+        AccountId, ChargeRate, InstanceId, NanoUsd,
+        ledger::{AccountRow, FlushBatch, FlushReply, FreeUse, HoldResolve, OpenVerdict},
+    },
+    storage::ledger::FlushError,
+};
+
+/// How long an instance counts as live after a flush, by the database's clock.
+pub(super) const TTL: Duration = Duration::from_secs(10);
+/// This instance stops granting and releasing that much earlier, by its own clock.
+const TTL_MARGIN: Duration = Duration::from_secs(2);
+/// An idle instance that shares the books renews itself this often.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// First pause before a flush is sent again; doubled each time up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+/// See [`RETRY_FIRST`].
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Failures in a row after which new holds are refused instead of queued.
+const FAILING_AFTER: u32 = 2;
+/// How often a drain looks for holds that are still on their way here.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+/// Messages that fit without the detour of a full mailbox.
+const MAILBOX: usize = 4_096;
+
+/// A hold to be opened.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct EnqueueOpen(pub(super) OpenHoldRequest);
+
+/// A hold to be resolved. Never refused while the writer lives.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct EnqueueEnd {
+    pub(super) resolve: HoldResolve,
+    pub(super) reply: Option<oneshot::Sender<Result<Settled, SettleError>>>,
+}
+
+/// The use of a free model.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct EnqueueFree {
+    pub(super) free: Box<FreeUse>,
+    pub(super) reply: oneshot::Sender<Result<AccountRow, SettleError>>,
+}
+
+/// Asks to be told when nothing waits any more.
+#[derive(Debug, Message)]
+#[rtype(result = "oneshot::Receiver<()>")]
+pub(super) struct Drain;
+
+/// Asks for a [`WriterObservation`].
+#[derive(Debug, Message)]
+#[rtype(result = "WriterObservation")]
+pub(super) struct ObserveWriter;
+
+/// Sent to itself, so that a flush begins after the whole mailbox was read.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct StartFlush;
+
+/// What a writer is made of.
+pub(super) struct WriterOptions {
+    pub(super) store: Arc<dyn LedgerStore>,
+    pub(super) instance: InstanceId,
+    pub(super) gate: Arc<Gate>,
+    pub(super) live: Arc<Live>,
+    pub(super) ops_max: u32,
+    pub(super) wait: Duration,
+    /// When the registration was sent.
+    pub(super) registered: Instant,
+}
+
+/// See the module.
+pub(super) struct LedgerWriter {
+    options: WriterOptions,
+    link: Option<Arc<Link>>,
+    queue: VecDeque<Op>,
+    in_flight: Option<InFlight>,
+    scheduled: bool,
+    failures: u32,
+    drains: Vec<oneshot::Sender<()>>,
+    sent: Instant,
+    seen: WriterObservation,
+    _exit: ExitGuard,
+}
+
+enum Op {
+    Open(OpenHoldRequest),
+    End(EnqueueEnd),
+    Free(EnqueueFree),
+}
+
+struct InFlight {
+    seq: i64,
+    batch: Arc<FlushBatch>,
+    opens: Vec<WaitingOpen>,
+    ends: Vec<Option<oneshot::Sender<Result<Settled, SettleError>>>>,
+    free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
+}
+
+struct WaitingOpen {
+    reply: oneshot::Sender<Result<Hold, HoldError>>,
+    rate: ChargeRate,
+    _place: Place,
+}
+
+impl InFlight {
+    fn ops(&self) -> u64 {
+        let ops = self.opens.len() + self.ends.len() + self.free.len();
+        u64::try_from(ops).unwrap_or(u64::MAX)
+    }
+}
+
+impl LedgerWriter {
+    pub(super) fn new(options: WriterOptions) -> Self {
+        let exit = ExitGuard(Arc::clone(&options.gate));
+        Self {
+            sent: options.registered,
+            options,
+            link: None,
+            queue: VecDeque::new(),
+            in_flight: None,
+            scheduled: false,
+            failures: 0,
+            drains: Vec::new(),
+            seen: WriterObservation::default(),
+            _exit: exit,
+        }
+    }
+
+    fn enqueue(&mut self, op: Op, ctx: &mut Context<Self>) {
+        self.queue.push_back(op);
+        if self.in_flight.is_none() && !self.scheduled {
+            self.scheduled = true;
+            ctx.notify(StartFlush);
+        }
+    }
+
+    /// Takes what waits, oldest first.
+    fn take_batch(&mut self) -> InFlight {
+        let count =
+            self.queue.len().min(usize::try_from(self.options.ops_max).unwrap_or(usize::MAX));
+        let mut batch = FlushBatch::default();
+        let (mut opens, mut ends, mut free) = (Vec::new(), Vec::new(), Vec::new());
+        for op in self.queue.drain(..count) {
+            match op {
+                Op::Open(OpenHoldRequest { request, reply, place }) => {
+                    opens.push(WaitingOpen { reply, rate: request.rate, _place: place });
+                    batch.opens.push(request.open);
+                }
+                Op::End(end) => {
+                    ends.push(end.reply);
+                    batch.resolves.push(end.resolve);
+                }
+                Op::Free(one) => {
+                    free.push(one.reply);
+                    batch.free.push(*one.free);
+                }
+            }
+        }
+        InFlight { seq: self.seen.flush_seq + 1, batch: Arc::new(batch), opens, ends, free }
+    }
+
+    fn start_flush(&mut self, ctx: &mut Context<Self>) {
+        let flight = self.take_batch();
+        self.in_flight = Some(flight);
+        self.send(ctx);
+    }
+
+    /// Sends the flush in flight (again).
+    fn send(&mut self, ctx: &mut Context<Self>) {
+        let Some(flight) = &self.in_flight else { return };
+        self.sent = Instant::now();
+        let ttl_ms = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
+        let batch = Arc::clone(&flight.batch);
+        let flush = self.options.store.flush(self.options.instance, flight.seq, ttl_ms, batch);
+        ctx.spawn(flush.into_actor(self).map(|result, writer, ctx| match result {
+            Ok(reply) => writer.flushed(reply, ctx),
+            Err(error) => writer.failed(&error, ctx),
+        }));
+    }
+
+    fn flushed(&mut self, reply: FlushReply, ctx: &mut Context<Self>) {
+        let Some(flight) = self.in_flight.take() else { return };
+        self.failures = 0;
+        self.options.gate.set_failing(false);
+        if self.options.store.is_shared() {
+            self.options.gate.live_until(self.sent, TTL.saturating_sub(TTL_MARGIN));
+        }
+        let seen = &mut self.seen;
+        seen.flush_seq = flight.seq;
+        seen.flushes += u64::from(flight.ops() > 0);
+        seen.ops += flight.ops();
+        seen.ops_in_flush_max = seen.ops_in_flush_max.max(flight.ops());
+        let micros = self.sent.elapsed().as_micros();
+        seen.last_flush_micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        if reply.verdicts.len() != flight.opens.len() {
+            self.stop("the flush's reply does not fit its batch");
+            return;
+        }
+        let changes = self.changes(&flight, &reply);
+        self.tell_actors(&changes);
+        self.answer(flight, &reply, &changes);
+        if !self.queue.is_empty() {
+            self.start_flush(ctx);
+        }
+        self.check_drained();
+    }
+
+    /// What the flush did to each account.
+    fn changes(
+        &mut self,
+        flight: &InFlight,
+        reply: &FlushReply,
+    ) -> BTreeMap<AccountId, DurableChange> {
+        let mut changes: BTreeMap<AccountId, DurableChange> = reply
+            .accounts
+            .iter()
+            .map(|row| (row.account_id, DurableChange { row: Some(*row), ..Default::default() }))
+            .collect();
+        for (open, verdict) in flight.batch.opens.iter().zip(&reply.verdicts) {
+            if let OpenVerdict::Granted { amount } = verdict {
+                self.seen.granted += 1;
+                let change = changes.entry(open.account_id).or_default();
+                change.granted += 1;
+                change.granted_amount = NanoUsd(change.granted_amount.0.saturating_add(amount.0));
+            } else {
+                self.seen.denied += 1;
+            }
+        }
+        for end in &flight.batch.resolves {
+            self.seen.ended += 1;
+            let change = changes.entry(end.account_id).or_default();
+            change.ended += 1;
+            change.ended_amount = NanoUsd(change.ended_amount.0.saturating_add(end.amount.0));
+        }
+        changes
+    }
+
+    /// Before any reply: whoever hears of a hold sends its end after this.
+    fn tell_actors(&self, changes: &BTreeMap<AccountId, DurableChange>) {
+        let live = self.options.live.read().unwrap_or_else(PoisonError::into_inner);
+        for (account, change) in changes {
+            if let Some(actor) = live.get(account) {
+                // An actor that is just being replaced begins anew.
+                drop(deliver(actor, Durable(*change)));
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        flight: InFlight,
+        reply: &FlushReply,
+        changes: &BTreeMap<AccountId, DurableChange>,
+    ) {
+        let Some(link) = &self.link else { return };
+        let batch = flight.batch;
+        for ((waiting, open), verdict) in
+            flight.opens.into_iter().zip(&batch.opens).zip(&reply.verdicts)
+        {
+            let answer = match *verdict {
+                OpenVerdict::Granted { amount } => {
+                    let terms = HoldTerms {
+                        hold_id: open.hold_id,
+                        account_id: open.account_id,
+                        amount,
+                        rate: waiting.rate,
+                    };
+                    Ok(Hold::new(Arc::clone(link), terms))
+                }
+                OpenVerdict::Denied(row) => Err(HoldError::Denied(row)),
+                OpenVerdict::Blocked(row) => Err(HoldError::Blocked(row)),
+                OpenVerdict::NoAccount => Err(HoldError::NoAccount),
+            };
+            // Nobody waits any more: the hold is dropped here, and so voids itself.
+            drop(waiting.reply.send(answer));
+        }
+        let row = |account: &AccountId| changes.get(account).and_then(|change| change.row);
+        for (reply, end) in flight.ends.into_iter().zip(&batch.resolves) {
+            let Some(reply) = reply else { continue };
+            let settled = row(&end.account_id).map(|account| Settled {
+                charge: end.charge,
+                overrun: end.overrun,
+                provider_cost: end.provider_cost,
+                account,
+            });
+            let _ = reply.send(settled.ok_or(SettleError::Stopped));
+        }
+        for (reply, free) in flight.free.into_iter().zip(&batch.free) {
+            let _ = reply.send(row(&free.open.account_id).ok_or(SettleError::Stopped));
+        }
+    }
+
+    fn failed(&mut self, error: &FlushError, ctx: &mut Context<Self>) {
+        match error {
+            FlushError::Retry(cause) => {
+                self.failures = self.failures.saturating_add(1);
+                self.seen.retries += 1;
+                let delay = RETRY_FIRST
+                    .saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX))
+                    .min(RETRY_MAX);
+                if self.failures >= FAILING_AFTER {
+                    self.options.gate.set_failing(true);
+                    log::warn!("a flush of the ledger failed {} times: {cause}", self.failures);
+                }
+                ctx.run_later(delay, Self::send);
+            }
+            FlushError::Fenced
+            | FlushError::OutOfSequence { .. }
+            | FlushError::Mismatch { .. }
+            | FlushError::Contradiction { .. }
+            | FlushError::Failed(_) => {
+                log::error!("the ledger stops: {error}{}", causes(error));
+                self.stop(&error.to_string());
+            }
+        }
+    }
+
+    /// For good: what waits is answered as not done, and every later operation too. The holds that
+    /// stay open are recovered by the next start.
+    fn stop(&mut self, reason: &str) {
+        self.options.gate.stop(reason.to_owned());
+        let lost = self.queue.len() + self.in_flight.as_ref().map_or(0, |flight| flight.ends.len());
+        if lost > 0 {
+            log::error!("{lost} operations of the ledger are left to recovery");
+        }
+        self.in_flight = None;
+        self.queue.clear();
+        self.drains.clear();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.options.gate.stopped().is_some()
+    }
+
+    fn check_drained(&mut self) {
+        if self.queue.is_empty() && self.in_flight.is_none() && self.options.gate.waiting() == 0 {
+            for drain in self.drains.drain(..) {
+                let _ = drain.send(());
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.in_flight.is_none() && !self.scheduled;
+        if idle && !self.is_stopped() && self.sent.elapsed() >= HEARTBEAT / 2 {
+            self.start_flush(ctx);
+        }
+    }
+}
+
+/// The errors below an error, for the log.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl Actor for LedgerWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let gate = Arc::clone(&self.options.gate);
+        if self.options.store.is_shared() {
+            gate.live_until(self.options.registered, TTL.saturating_sub(TTL_MARGIN));
+            ctx.run_interval(HEARTBEAT, Self::heartbeat);
+        }
+        self.link = Some(Arc::new(Link::new(ctx.address(), gate, self.options.wait)));
+    }
+}
+
+impl Handler<EnqueueOpen> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, EnqueueOpen(open): EnqueueOpen, ctx: &mut Self::Context) {
+        if self.is_stopped() {
+            drop(open.reply.send(Err(HoldError::Unavailable)));
+            return;
+        }
+        self.enqueue(Op::Open(open), ctx);
+    }
+}
+
+impl Handler<EnqueueEnd> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, end: EnqueueEnd, ctx: &mut Self::Context) {
+        if self.is_stopped() {
+            log::error!("hold {} is left to recovery", end.resolve.hold_id);
+            return;
+        }
+        self.enqueue(Op::End(end), ctx);
+    }
+}
+
+impl Handler<EnqueueFree> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, free: EnqueueFree, ctx: &mut Self::Context) {
+        if !self.is_stopped() {
+            self.enqueue(Op::Free(free), ctx);
+        }
+    }
+}
+
+impl Handler<StartFlush> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: StartFlush, ctx: &mut Self::Context) {
+        self.scheduled = false;
+        if self.is_stopped() {
+            self.stop("stopped by an account");
+        } else if self.in_flight.is_none() && !self.queue.is_empty() {
+            self.start_flush(ctx);
+        }
+    }
+}
+
+impl Handler<Drain> for LedgerWriter {
+    type Result = MessageResult<Drain>;
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
+        let (done, receiver) = oneshot::channel();
+        if !self.is_stopped() {
+            self.drains.push(done);
+            ctx.run_later(Duration::ZERO, Self::poll_drained);
+        }
+        MessageResult(receiver)
+    }
+}
+
+impl LedgerWriter {
+    fn poll_drained(&mut self, ctx: &mut Context<Self>) {
+        self.check_drained();
+        if !self.drains.is_empty() {
+            ctx.run_later(DRAIN_POLL, Self::poll_drained);
+        }
+    }
+}
+
+impl Handler<ObserveWriter> for LedgerWriter {
+    type Result = MessageResult<ObserveWriter>;
+
+    fn handle(&mut self, _: ObserveWriter, _ctx: &mut Self::Context) -> Self::Result {
+        MessageResult(WriterObservation {
+            queued: u64::try_from(self.queue.len()).unwrap_or(u64::MAX),
+            in_flight: self.in_flight.as_ref().map_or(0, InFlight::ops),
+            ..self.seen
+        })
+    }
+}
+
+/// A writer that is gone, also by a panic, stops the ledger.
+struct ExitGuard(Arc<Gate>);
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        self.0.stop("the writer is gone".to_owned());
+    }
+}

@@ -1,0 +1,209 @@
+//! The ledger's statements: one text for both databases, with the few words that differ filled in.
+//!
+//! A batch travels as one JSON parameter (`$1`: an array of arrays), so a flush has a fixed number
+//! of statements whatever its size, and each is prepared once per connection. Integers in JSON are
+//! exact in both databases (SQLite keeps `i64`, PostgreSQL's `jsonb` keeps numerics); ids are
+//! 32 hexadecimal digits.
+//!
+//! Words: `{id:3}`, `{int:3}`, `{text:3}` read column 3 of a batch row; `{batch}` is the batch as a
+//! table; `{now}` is the database's clock in microseconds; `{lock}` is `FOR UPDATE` where rows can
+//! be locked.
+
+use std::sync::LazyLock;
+
+use sea_orm::DbBackend;
+
+/// Every statement of the ledger, filled in for one database.
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) fence: String,
+    pub(super) read_instance: String,
+    pub(super) read_accounts: String,
+    pub(super) update_accounts: String,
+    pub(super) update_leases: String,
+    pub(super) insert_leases: String,
+    pub(super) insert_holds: String,
+    pub(super) resolve_holds: String,
+    pub(super) insert_transfers: String,
+    pub(super) insert_usage: String,
+    pub(super) insert_attempts: String,
+    pub(super) read_holds: String,
+    pub(super) register: String,
+    pub(super) fence_expired: String,
+    pub(super) fence_all: String,
+    pub(super) fenced: String,
+    pub(super) lock_instance: String,
+    pub(super) open_holds: String,
+    pub(super) recover_holds: String,
+    pub(super) open_leases: String,
+    pub(super) close_leases: String,
+    pub(super) set_instance_state: String,
+}
+
+/// Step 1 of a flush: the fence, the sequence number and the heartbeat in one row.
+const FENCE: &str = "UPDATE ledger_instance
+    SET flush_seq = $1, flush_digest = $2, expires_at = {now} + $3
+    WHERE id = $4 AND state IN (1, 2) AND flush_seq = $1 - 1";
+
+const READ_INSTANCE: &str =
+    "SELECT state, flush_seq, flush_digest FROM ledger_instance WHERE id = $1";
+
+/// Batch: `[account]`. Sorted lock order keeps concurrent flushes free of deadlocks.
+const READ_ACCOUNTS: &str = "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags
+    FROM ledger_account AS a WHERE a.id IN (SELECT {id:0} FROM {batch})
+    ORDER BY a.id{lock}";
+
+/// Batch: `[account, grant, release, charge]`, one row per account. The `WHERE` repeats the
+/// decision (I1, not frozen) as an assertion: the caller compares the row count.
+const UPDATE_ACCOUNTS: &str = "UPDATE ledger_account
+    SET leased = leased + {int:1} - {int:2}, debits = debits + {int:3}
+    FROM {batch} WHERE ledger_account.id = {id:0}
+    AND leased >= {int:2}
+    AND ({int:1} = 0 OR (flags & 3 = 0
+        AND credits - debits - leased + {int:2} - {int:3} - {int:1} >= -overdraft_limit))";
+
+/// Batch: `[account, granted delta, posted delta]`.
+const UPDATE_LEASES: &str = "UPDATE ledger_lease
+    SET granted = granted + {int:1}, posted = posted + {int:2}, folded = folded + {int:2},
+        last_seq = $2
+    FROM {batch} WHERE ledger_lease.instance_id = $3 AND ledger_lease.account_id = {id:0}
+    AND ledger_lease.state = 1";
+
+/// The leases that `UPDATE_LEASES` did not find.
+const INSERT_LEASES: &str = "INSERT INTO ledger_lease
+    (instance_id, account_id, state, granted, posted, folded, last_seq, opened_at)
+    SELECT $3, {id:0}, 1, {int:1}, {int:2}, {int:2}, $2, $4 FROM {batch}
+    WHERE NOT EXISTS (SELECT 1 FROM ledger_lease AS l
+        WHERE l.instance_id = $3 AND l.account_id = {id:0})";
+
+/// Batch: `[hold, account, key, face, price, model, amount, state, cost, resolved_at]`.
+const INSERT_HOLDS: &str = "INSERT INTO ledger_hold
+    (id, account_id, instance_id, key_id, face_id, price_id, model, amount, state, cost,
+     flush_seq, opened_at, resolved_at)
+    SELECT {id:0}, {id:1}, $2, {id:2}, {id:3}, {int:4}, {text:5}, {int:6}, {int:7}, {int:8},
+        $3, $4, {int:9}
+    FROM {batch}";
+
+/// Batch: `[hold, state, cost, amount, account]`. Compare-and-set on `open` (I2).
+const RESOLVE_HOLDS: &str = "UPDATE ledger_hold
+    SET state = {int:1}, cost = {int:2}, resolved_at = $2
+    FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1
+    AND ledger_hold.instance_id = $3 AND ledger_hold.amount = {int:3}
+    AND ledger_hold.account_id = {id:4}";
+
+/// Batch: `[id, kind, debit account, credit account, amount]`.
+const INSERT_TRANSFERS: &str = "INSERT INTO ledger_transfer
+    (id, kind, debit_account, credit_account, amount, hold_id, instance_id, flush_seq, created_at)
+    SELECT {id:0}, {int:1}, {id:2}, {id:3}, {int:4}, {id:0}, $2, $3, $4 FROM {batch}";
+
+/// Batch: `[hold, six buckets, source, finish]`.
+const INSERT_USAGE: &str = "INSERT INTO ledger_usage
+    (hold_id, in_uncached, in_cache_read, in_cache_write_5m, in_cache_write_1h, out_text,
+     out_reasoning, usage_source, finish)
+    SELECT {id:0}, {int:1}, {int:2}, {int:3}, {int:4}, {int:5}, {int:6}, {int:7}, {int:8}
+    FROM {batch}";
+
+/// Batch: `[hold, provider, model, upstream id, status, started, ended]`.
+const INSERT_ATTEMPTS: &str = "INSERT INTO ledger_attempt
+    (hold_id, n, provider, upstream_model, upstream_id, status, started_at, ended_at)
+    SELECT {id:0}, 1, {text:1}, {text:2}, {text:3}, {int:4}, {int:5}, {int:6} FROM {batch}";
+
+/// Batch: `[hold]`. What an earlier attempt at the same flush granted.
+const READ_HOLDS: &str = "SELECT h.id, h.amount FROM ledger_hold AS h
+    WHERE h.id IN (SELECT {id:0} FROM {batch})";
+
+const REGISTER: &str = "INSERT INTO ledger_instance
+    (id, node, state, flush_seq, flush_digest, expires_at, started_at)
+    VALUES ($1, $2, 1, 0, 0, {now} + $3, {now})";
+
+const FENCE_EXPIRED: &str = "UPDATE ledger_instance SET state = 3
+    WHERE id <> $1 AND state IN (1, 2) AND expires_at < {now}";
+
+/// SQLite has one owner (its lock file): whatever else is live here is dead.
+const FENCE_ALL: &str = "UPDATE ledger_instance SET state = 3 WHERE id <> $1 AND state IN (1, 2)";
+
+const FENCED: &str = "SELECT id FROM ledger_instance WHERE state = 3 ORDER BY id";
+
+const LOCK_INSTANCE: &str = "SELECT state FROM ledger_instance WHERE id = $1{lock}";
+
+const OPEN_HOLDS: &str = "SELECT id, account_id, amount, checkpoint FROM ledger_hold
+    WHERE instance_id = $1 AND state = 1 ORDER BY id LIMIT $2";
+
+/// Batch: `[hold, cost]`.
+const RECOVER_HOLDS: &str = "UPDATE ledger_hold
+    SET state = 4, cost = {int:1}, resolved_at = $2
+    FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1";
+
+const OPEN_LEASES: &str = "SELECT account_id, granted, posted, folded FROM ledger_lease
+    WHERE instance_id = $1 AND state = 1 ORDER BY account_id";
+
+const CLOSE_LEASES: &str = "UPDATE ledger_lease
+    SET state = 2, granted = posted, folded = posted WHERE instance_id = $1 AND state = 1";
+
+const SET_INSTANCE_STATE: &str =
+    "UPDATE ledger_instance SET state = $1 WHERE id = $2 AND state IN (1, 2, 3)";
+
+/// The statements for a database.
+pub(super) fn statements(backend: DbBackend) -> &'static Statements {
+    static SQLITE: LazyLock<Statements> = LazyLock::new(|| Statements::new(DbBackend::Sqlite));
+    static POSTGRES: LazyLock<Statements> = LazyLock::new(|| Statements::new(DbBackend::Postgres));
+    if backend == DbBackend::Sqlite { &SQLITE } else { &POSTGRES }
+}
+
+impl Statements {
+    fn new(backend: DbBackend) -> Self {
+        let fill = |text: &str| fill(backend, text);
+        Self {
+            fence: fill(FENCE),
+            read_instance: fill(READ_INSTANCE),
+            read_accounts: fill(READ_ACCOUNTS),
+            update_accounts: fill(UPDATE_ACCOUNTS),
+            update_leases: fill(UPDATE_LEASES),
+            insert_leases: fill(INSERT_LEASES),
+            insert_holds: fill(INSERT_HOLDS),
+            resolve_holds: fill(RESOLVE_HOLDS),
+            insert_transfers: fill(INSERT_TRANSFERS),
+            insert_usage: fill(INSERT_USAGE),
+            insert_attempts: fill(INSERT_ATTEMPTS),
+            read_holds: fill(READ_HOLDS),
+            register: fill(REGISTER),
+            fence_expired: fill(FENCE_EXPIRED),
+            fence_all: fill(FENCE_ALL),
+            fenced: fill(FENCED),
+            lock_instance: fill(LOCK_INSTANCE),
+            open_holds: fill(OPEN_HOLDS),
+            recover_holds: fill(RECOVER_HOLDS),
+            open_leases: fill(OPEN_LEASES),
+            close_leases: fill(CLOSE_LEASES),
+            set_instance_state: fill(SET_INSTANCE_STATE),
+        }
+    }
+}
+
+/// Most columns of a batch row.
+const COLUMNS_MAX: usize = 10;
+
+fn fill(backend: DbBackend, text: &str) -> String {
+    let sqlite = backend == DbBackend::Sqlite;
+    let mut sql = if sqlite {
+        text.replace("{batch}", "json_each($1) AS b")
+            .replace("{lock}", "")
+            .replace("{now}", "CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
+    } else {
+        text.replace("{batch}", "jsonb_array_elements($1::jsonb) AS b(value)")
+            .replace("{lock}", " FOR UPDATE")
+            .replace("{now}", "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    };
+    for column in 0..COLUMNS_MAX {
+        let (id, int) = if sqlite {
+            (format!("unhex(b.value->>{column})"), format!("(b.value->>{column})"))
+        } else {
+            (format!("(b.value->>{column})::uuid"), format!("(b.value->>{column})::bigint"))
+        };
+        sql = sql
+            .replace(&format!("{{id:{column}}}"), &id)
+            .replace(&format!("{{int:{column}}}"), &int)
+            .replace(&format!("{{text:{column}}}"), &format!("(b.value->>{column})"));
+    }
+    sql
+}
