@@ -4,6 +4,7 @@
 //! `tests/architecture.rs`.
 
 pub mod accounts;
+pub mod app;
 pub mod config;
 pub mod domain;
 pub mod faces;

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{accounts::AccountsError, flows::Failure, providers::CatalogError, storage::StorageError};
+use crate::{accounts::AccountsError, flows::Failure, providers::SetupError, storage::StorageError};
 
 /// Each message names what is wrong and the fix.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum StartError {
     Storage(#[from] StorageError),
     /// The catalog of models or the TLS roots can't be used.
     #[error("the model catalog can't be used")]
-    Catalog(#[from] CatalogError),
+    Catalog(#[from] SetupError),
     /// The ledger can't be started.
     #[error("the ledger can't be started")]
     Accounts(#[from] AccountsError),

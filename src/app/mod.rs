@@ -22,6 +22,6 @@ mod first_start;
 mod run_file;
 mod server;
 
-pub use commands::execute;
+pub use commands::{execute, start_failed};
 pub use error::StartError;
 pub use server::App;

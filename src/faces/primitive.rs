@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Largest weight of a primitive. The default is 1.
 pub const WEIGHT_MAX: f64 = 1_000.0;
@@ -71,7 +71,7 @@ impl Primitive {
 }
 
 /// How many primitives a face has of each component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ComponentCounts {
     /// Primitives of [`Component::Alpha`].
     pub alpha: u64,

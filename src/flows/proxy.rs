@@ -127,8 +127,8 @@ impl Flows {
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
             endpoint: Endpoint::CountTokens,
-            query: parts.query,
             headers: forwarded(&model, &parts),
+            query: parts.query,
             body: request.with_model(&model.upstream_id),
             stream: false,
         };
@@ -163,8 +163,8 @@ impl Flows {
                 Parsed::OpenAi(_) => Endpoint::ChatCompletions,
                 Parsed::Anthropic(_) => Endpoint::Messages,
             },
-            query: parts.query,
             headers: forwarded(&model, &parts),
+            query: parts.query,
             body: upstream_body(&native, clamp),
             stream: native.stream,
         };

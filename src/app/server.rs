@@ -1,0 +1,271 @@
+//! The running server: built in order, stopped in order.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::TcpListener,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::dev::ServerHandle;
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+
+use super::{
+    StartError,
+    admin_socket::AdminSocket,
+    first_start,
+    run_file::{RunFile, RunningServer},
+};
+use crate::{
+    accounts::Accounts,
+    config::{Settings, providers as defaults},
+    domain::clock,
+    flows::{FlowOptions, Flows, Platform, demo::Demo},
+    http::{self, EdgeState, HttpState},
+    providers::{Catalog, CatalogOptions, Providers, key_variables},
+    storage::{Db, DbOptions, DbRole},
+};
+
+/// How long cut streams may take to send their error event and settle.
+const CUT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of the log line that says what a stop waits for.
+const STOP_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct App {
+    settings: Settings,
+    url: String,
+    edge: Arc<EdgeState>,
+    server: JoinHandle<std::io::Result<()>>,
+    handle: ServerHandle,
+    admin: Option<JoinHandle<()>>,
+    flows: Flows,
+    providers: Providers,
+    accounts: Accounts,
+    db: Db,
+    _run_file: RunFile,
+}
+
+impl App {
+    /// Builds every room and listens. On a fresh machine it also makes the demo and prints how to
+    /// use it.
+    ///
+    /// # Errors
+    /// [`StartError`] names the setting or file that is wrong and the fix; nothing listens then.
+    pub async fn build(settings: Settings) -> Result<Self, StartError> {
+        let (app, demo) = Self::start(settings).await?;
+        first_start::announce(&app.url, &app.settings, demo.as_ref());
+        Ok(app)
+    }
+
+    /// As [`App::build`], and prints nothing.
+    ///
+    /// # Errors
+    /// As [`App::build`].
+    pub async fn build_quietly(settings: Settings) -> Result<Self, StartError> {
+        Ok(Self::start(settings).await?.0)
+    }
+
+    async fn start(mut settings: Settings) -> Result<(Self, Option<Demo>), StartError> {
+        make_data_dir(&settings.data_dir)?;
+        let listener = TcpListener::bind(settings.listen)
+            .map_err(|source| StartError::Listen { listen: settings.listen, source })?;
+        if let Ok(address) = listener.local_addr() {
+            settings.listen = address;
+        }
+        let db = open(&settings, DbRole::Server).await?;
+        let catalog = Arc::new(catalog(&settings)?);
+        let providers =
+            Providers::start(Arc::clone(&catalog), &settings.limits, settings.providers.ca_file.as_deref())?;
+        let accounts = Accounts::start(db.clone(), &settings.limits).await?;
+        let platform = Platform::new(db.clone(), catalog, settings.limits.clone());
+        let options = flow_options(&settings);
+        let flows = Flows::start(platform, accounts.clone(), providers.clone(), options).await?;
+        let demo = if settings.makes_demo() { flows.platform().make_demo().await? } else { None };
+        let edge = Arc::new(EdgeState::new(settings.limits.inflight_requests_max));
+        let state = HttpState {
+            flows: flows.clone(),
+            body_bytes_max: settings.limits.body_bytes_max,
+            heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),
+        };
+        let data_dir_error =
+            |source| StartError::DataDir { path: settings.data_dir.clone(), source };
+        let server =
+            http::serve(listener, settings.worker_count(), &settings.limits, state, Arc::clone(&edge))
+                .map_err(|source| StartError::Listen { listen: settings.listen, source })?;
+        let handle = server.handle();
+        let server = actix_web::rt::spawn(server);
+        let admin = if db.is_sqlite() { Some(serve_admin(&settings, &flows)?) } else { None };
+        let url = settings.local_url();
+        let running =
+            RunningServer { url: url.clone(), pid: std::process::id(), started: clock::now().seconds() };
+        let run_file = RunFile::write(&settings.data_dir, &running).map_err(data_dir_error)?;
+        log::info!(target: "faces::app", "listening on {url}");
+        let app = Self {
+            settings,
+            url,
+            edge,
+            server,
+            handle,
+            admin,
+            flows,
+            providers,
+            accounts,
+            db,
+            _run_file: run_file,
+        };
+        Ok((app, demo))
+    }
+
+    /// The base URL as this machine reaches it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The use cases.
+    #[must_use]
+    pub const fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// Serves until `stop` resolves, then stops in order. `true`: everything in flight has ended
+    /// properly and every hold is settled.
+    ///
+    /// # Cancel safety
+    /// Dropped, the server stops at once: streams are cut and their holds are recovered by the
+    /// next start.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = stop => {}
+            ended = &mut self.server => {
+                log::error!(target: "faces::app", "the HTTP server ended by itself: {ended:?}");
+            }
+        }
+        self.stop().await
+    }
+
+    /// Not ready → no longer accepting → streams may finish → the rest is cut with an error event
+    /// → ledger drained → database closed.
+    async fn stop(self) -> bool {
+        log::info!(target: "faces::app", "stopping: no longer ready");
+        self.edge.stop_being_ready();
+        tokio::time::sleep(Duration::from_millis(self.settings.limits.shutdown_ready_delay_ms)).await;
+        self.handle.pause().await;
+        self.edge.drain();
+        let grace = Duration::from_millis(self.settings.limits.shutdown_grace_ms);
+        let mut is_clean = self.wait_idle(grace).await;
+        if !is_clean {
+            log::warn!(target: "faces::app", "cutting {} requests that are still in flight", self.edge.inflight());
+            self.providers.cut();
+            is_clean = self.wait_idle(CUT_TIMEOUT).await;
+        }
+        self.handle.stop(true).await;
+        if let Some(admin) = &self.admin {
+            admin.abort();
+        }
+        is_clean &= self.providers.drain(Duration::ZERO).await == 0;
+        match self.accounts.drain().await {
+            Ok(report) => is_clean &= report.holds_recovered == 0,
+            Err(error) => {
+                log::error!(target: "faces::app", "the ledger was not drained: {}", crate::telemetry::chain(&error));
+                is_clean = false;
+            }
+        }
+        if let Err(error) = self.db.close().await {
+            log::error!(target: "faces::app", "the database was not closed: {}", crate::telemetry::chain(&error));
+            is_clean = false;
+        }
+        log::info!(target: "faces::app", "stopped, {}", if is_clean { "everything settled" } else { "not clean" });
+        is_clean
+    }
+
+    async fn wait_idle(&self, most: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + most;
+        loop {
+            let until = deadline.min(tokio::time::Instant::now() + STOP_REPORT_INTERVAL);
+            if tokio::time::timeout_at(until, self.edge.idle()).await.is_ok() {
+                return true;
+            }
+            if until >= deadline {
+                return false;
+            }
+            log::info!(target: "faces::app", "waiting for {} requests in flight", self.edge.inflight());
+        }
+    }
+}
+
+/// Opens the configured database.
+pub(super) async fn open(settings: &Settings, role: DbRole) -> Result<Db, StartError> {
+    let url = match settings.database() {
+        crate::config::DatabaseUrl::Sqlite(path) => crate::storage::DatabaseUrl::Sqlite(path),
+        crate::config::DatabaseUrl::Postgres(url) => crate::storage::DatabaseUrl::Postgres(url),
+    };
+    let options = DbOptions {
+        url,
+        connections_max: settings.limits.db_connections_max,
+        acquire_timeout_ms: settings.limits.db_acquire_timeout_ms,
+        migrate: settings.migrate,
+        role,
+    };
+    Ok(Db::open(options).await?)
+}
+
+/// Loads the catalog with the environment's keys and addresses.
+pub(super) fn catalog(settings: &Settings) -> Result<Catalog, StartError> {
+    let providers = &settings.providers;
+    let mut keys: HashMap<String, SecretString> = HashMap::new();
+    for variable in key_variables(settings.models_file.as_deref())? {
+        if let Some(key) = providers.key(&variable) {
+            keys.insert(variable, key);
+        }
+    }
+    let addresses = [
+        ("openai", &providers.openai_base_url, defaults::OPENAI_BASE_URL_DEFAULT),
+        ("anthropic", &providers.anthropic_base_url, defaults::ANTHROPIC_BASE_URL_DEFAULT),
+        ("fireworks", &providers.fireworks_base_url, defaults::FIREWORKS_BASE_URL_DEFAULT),
+    ];
+    let base_urls = addresses
+        .into_iter()
+        .filter(|(_, url, default)| url.as_str() != *default)
+        .map(|(name, url, _)| (name.to_owned(), url.clone()))
+        .collect();
+    Ok(Catalog::load(CatalogOptions {
+        models_file: settings.models_file.clone(),
+        default_model: settings.default_model.clone(),
+        keys,
+        base_urls,
+    })?)
+}
+
+fn flow_options(settings: &Settings) -> FlowOptions {
+    FlowOptions {
+        markup_bps: i64::from(settings.markup_bps),
+        charge_partial_on_upstream_error: settings.charge_partial_on_upstream_error,
+        upstream_body_bytes_max: settings.limits.upstream_body_bytes_max,
+        sse_record_bytes_max: usize::try_from(settings.limits.sse_record_bytes_max).unwrap_or(usize::MAX),
+    }
+}
+
+fn serve_admin(settings: &Settings, flows: &Flows) -> Result<JoinHandle<()>, StartError> {
+    let socket = AdminSocket::bind(&settings.data_dir)
+        .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
+    let platform = flows.platform().clone();
+    Ok(actix_web::rt::spawn(async move { socket.serve(&platform).await }))
+}
+
+/// Makes the data directory, for this user only when it is new.
+pub(super) fn make_data_dir(path: &Path) -> Result<(), StartError> {
+    let error = |source| StartError::DataDir { path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(error)?;
+    let permissions = fs::metadata(path).map_err(error)?.permissions();
+    if permissions.mode() & 0o007 != 0 {
+        log::debug!(target: "faces::app", "{} can be read by other users of this machine", path.display());
+    }
+    Ok(())
+}
