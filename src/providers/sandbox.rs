@@ -230,7 +230,7 @@ fn bounded(text: &str, chars_max: usize) -> String {
 }
 
 /// Cuts a text into tokens (rule 5); together they are the text.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -251,7 +251,7 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn count_tokens(text: &str) -> u64 {
+pub(super) fn count_tokens(text: &str) -> u64 {
     u64::try_from(tokens(text).count()).unwrap_or(u64::MAX)
 }
 
