@@ -32,8 +32,10 @@ const SENTENCES_FIRST: usize = 2;
 /// Characters of a repeated sentence, of a name, of the user's words.
 const SENTENCE_CHARS_MAX: usize = 400;
 const NAME_CHARS_MAX: usize = 64;
-/// Sentences of a system text that are looked at.
+/// How much of a system text and of the user's words is looked at (the sandbox shares its thread
+/// with everybody's requests).
 const SENTENCES_READ_MAX: usize = 2_000;
+const TEXT_READ_BYTES_MAX: usize = 262_144;
 
 /// A whole response, cut into the pieces in which it is sent.
 #[derive(Debug)]
@@ -168,8 +170,8 @@ fn face_name(system: &str) -> Option<String> {
 
 /// The sentences that are repeated (rule 3), in their order.
 fn matching_sentences(system: &str, user: &str) -> Vec<String> {
-    let sentences: Vec<&str> = sentences(system).take(SENTENCES_READ_MAX).collect();
-    let asked: HashSet<String> = words(user).collect();
+    let sentences: Vec<&str> = sentences(head(system)).take(SENTENCES_READ_MAX).collect();
+    let asked: HashSet<String> = words(head(user)).collect();
     let mut ranked: Vec<(usize, usize)> = sentences
         .iter()
         .enumerate()
@@ -217,6 +219,10 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         })
         .map(|sentence| sentence.trim().trim_start_matches(['-', '*', '#', '•']).trim_start())
         .filter(|sentence| !sentence.is_empty() && !sentence.starts_with("You are "))
+}
+
+fn head(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_READ_BYTES_MAX)).unwrap_or(text)
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {

@@ -98,18 +98,29 @@ impl Upstream {
 
     /// Waits, at most a second, until the upstream has seen `count` connections closed by us.
     pub(super) async fn wait_for_closed(&self, count: usize) {
-        wait_until("closed connections", || self.log.borrow().closed_by_client >= count).await;
+        let bound = Duration::from_secs(1);
+        wait_at_most(bound, "closed connections", || self.log.borrow().closed_by_client >= count)
+            .await;
     }
 }
 
-/// Waits for a condition, at most a second.
+/// Waits for a condition, so long that only a broken one fails on a busy machine.
 #[track_caller]
 pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    wait_at_most(Duration::from_secs(10), what, condition)
+}
+
+#[track_caller]
+fn wait_at_most(
+    bound: Duration,
+    what: &str,
+    condition: impl Fn() -> bool,
+) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < Duration::from_secs(1), "no {what} in a second, {caller}");
+            assert!(start.elapsed() < bound, "no {what} within {bound:?}, {caller}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -119,7 +130,7 @@ async fn serve(mut stream: TcpStream, scripts: Rc<Vec<Vec<Step>>>, log: Rc<RefCe
     while let Some(request) = read_request(&mut stream).await {
         let number = log.borrow().requests.len();
         log.borrow_mut().requests.push(request);
-        let script = scripts.get(number).or(scripts.last()).unwrap();
+        let script = scripts.get(number).or_else(|| scripts.last()).unwrap();
         for step in script {
             match step {
                 Step::Send(bytes) => {

@@ -1,16 +1,29 @@
 //! One thread's HTTP client: sends a request, judges the head, pumps the body.
 
-use std::{cell::Cell, future::Future, io, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use actix_service::Service;
-use actix_tls::connect::Connector as Tcp;
+use actix_tls::connect::{
+    ConnectError as TcpError, ConnectInfo, Connection, Connector as Tcp, ConnectorService,
+};
 use awc::{
     Client, ClientResponse, Connector,
     error::{ConnectError, PayloadError, SendRequestError},
     http::{StatusCode, Uri, Version, header},
 };
-use futures_util::StreamExt;
-use tokio::{sync::mpsc, time::Instant};
+use futures_util::{StreamExt, future::LocalBoxFuture};
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 
 use super::{
     Dispatch, ProviderError,
@@ -20,35 +33,46 @@ use super::{
     pool::PoolLimits,
 };
 
+/// How long a released body may take to end, and how many bytes (guess: the end is one packet
+/// behind the last event; beyond that a new connection is cheaper).
+const RELEASE_WAIT: Duration = Duration::from_millis(250);
+const RELEASE_BYTES_MAX: usize = 65_536;
+/// Idle time after which a pooled connection is not used again (awc's own default; below the
+/// keep-alive of the usual front ends, so that few connections turn out stale).
+const POOL_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 tokio::task_local! {
-    /// Set by [`Marking`] when the running request opens a connection of its own.
+    /// Set by [`Opening`] when the running request opens a connection of its own.
     static OPENED: Rc<Cell<bool>>;
 }
 
-/// The TCP connector, and a mark on the request for which it is called: awc does not tell whether
-/// a request went over a pooled connection, and only such a request may be repeated.
+/// The TCP connector, with two things added. A mark on the request for which it is called: awc
+/// does not tell whether a request went over a pooled connection, and only such a request may be
+/// repeated. And TCP_NODELAY, which awc leaves off: the last packet of a long prompt would wait
+/// for the acknowledgement of the one before.
 #[derive(Clone)]
-struct Marking<S>(S);
+struct Opening(ConnectorService);
 
-impl<S, R> Service<R> for Marking<S>
-where
-    S: Service<R>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+impl Service<ConnectInfo<Uri>> for Opening {
+    type Response = Connection<Uri, TcpStream>;
+    type Error = TcpError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    fn poll_ready(
-        &self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<ConnectInfo<Uri>>::poll_ready(&self.0, context)
     }
 
-    fn call(&self, request: R) -> Self::Future {
+    fn call(&self, request: ConnectInfo<Uri>) -> Self::Future {
         // Outside a request of ours there is nobody to tell.
         let _ = OPENED.try_with(|opened| opened.set(true));
-        self.0.call(request)
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            let connection = connecting.await?;
+            if let Err(error) = connection.io_ref().set_nodelay(true) {
+                log::debug!("TCP_NODELAY can't be set on a provider's connection: {error}");
+            }
+            Ok(connection)
+        })
     }
 }
 
@@ -87,7 +111,7 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
         Self {
-            pooled: client(tls, &limits, Duration::from_secs(15)),
+            pooled: client(tls, &limits, POOL_KEEP_ALIVE),
             fresh: client(tls, &limits, Duration::ZERO),
             limits,
         }
@@ -138,6 +162,7 @@ impl Transport {
         &self,
         body: RestOfBody,
         parts: &mpsc::Sender<Part>,
+        released: &AtomicBool,
         started: Instant,
     ) -> (PumpEnd, Option<Part>) {
         let RestOfBody { response, length } = body;
@@ -153,7 +178,7 @@ impl Transport {
             idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
             let item = tokio::select! {
                 biased;
-                () = parts.closed() => return (PumpEnd::Cancelled, None),
+                () = parts.closed() => return (leave(response, released).await, None),
                 item = response.next() => item,
                 () = &mut idle => return failed(ProviderError::IdleTimeout),
                 () = &mut total => return failed(ProviderError::TotalTimeout),
@@ -171,7 +196,7 @@ impl Transport {
             tokio::select! {
                 biased;
                 sent = parts.send(Part::Chunk(chunk)) => if sent.is_err() {
-                    return (PumpEnd::Cancelled, None);
+                    return (leave(response, released).await, None);
                 },
                 () = &mut total => return failed(ProviderError::TotalTimeout),
             }
@@ -179,10 +204,31 @@ impl Transport {
     }
 }
 
+/// The reader is gone. One who left because it had everything ([`super::UpstreamBody::release`])
+/// gets the few bytes that end the body read, so that the connection goes back to the pool; any
+/// other takes the connection along.
+async fn leave(mut response: ClientResponse, released: &AtomicBool) -> PumpEnd {
+    if !released.load(Ordering::Acquire) {
+        return PumpEnd::Cancelled;
+    }
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = response.next().await {
+            bytes += chunk.len();
+            if bytes > RELEASE_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whether the end came in time decides only about the connection.
+    let _ = tokio::time::timeout(RELEASE_WAIT, rest).await;
+    PumpEnd::Complete
+}
+
 /// awc's defaults are wrong for long streams (5 s, 100 connections, redirects): every one is set
 /// here.
 fn client(tls: &Arc<rustls::ClientConfig>, limits: &PoolLimits, keep_alive: Duration) -> Client {
-    let tcp = Marking(Tcp::default().service());
+    let tcp = Opening(Tcp::default().service());
     let connector = Connector::new()
         .connector(tcp)
         .rustls_0_23(Arc::clone(tls))
@@ -236,8 +282,10 @@ fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderErro
     let text = |name: header::HeaderName| {
         response.headers().get(name).and_then(|value| value.to_str().ok())
     };
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok());
     let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
+    let length = text(header::CONTENT_LENGTH)
+        .filter(|_| !chunked)
+        .and_then(|length| length.trim().parse().ok());
     let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let encoded = text(header::CONTENT_ENCODING).is_some_and(|coding| {
         !coding.trim().is_empty() && !coding.eq_ignore_ascii_case("identity")
@@ -265,8 +313,8 @@ fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderErro
     })
 }
 
-/// Whether the connection was closed under the request before anything came back. Kinds that can
-/// mean "a part of the head came" are not among them.
+/// Whether the connection was closed under the request before anything came back. An end after a
+/// part of the head is an error of another kind (awc has bytes left over) and not among them.
 fn is_stale(error: &SendRequestError) -> bool {
     match error {
         SendRequestError::Connect(ConnectError::Disconnected) => true,

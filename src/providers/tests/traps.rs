@@ -181,3 +181,42 @@ async fn a_pooled_connection_that_closes_within_the_head_is_not_repeated() {
     assert!(matches!(error, ProviderError::Reset { .. }), "{error:?}");
     assert_eq!((upstream.requests().len(), upstream.connections()), (2, 1));
 }
+
+#[actix::test]
+async fn an_http_1_0_body_that_is_delimited_by_close_arrives() {
+    let response = b"HTTP/1.0 200 OK\r\n\r\n{\"a\":1}".to_vec();
+    let upstream = Upstream::start(vec![vec![Step::Send(response), Step::Close]]).await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (200, "{\"a\":1}".into()));
+}
+
+#[actix::test]
+async fn an_answer_without_a_body_is_no_error() {
+    let upstream = Upstream::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (204, "".into()));
+}
+
+#[actix::test]
+async fn an_interim_status_is_not_taken_for_the_answer() {
+    let both = [b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), with_length("200 OK", "", b"{}")];
+    let upstream = Upstream::answering(both.concat()).await;
+    let why = unreadable(exchange(&upstream, |_| {}).await);
+    assert_eq!(why, "an interim status in place of an answer");
+}
+
+#[actix::test]
+async fn a_connection_that_never_gets_to_tls_is_a_connect_error_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let providers = pool(&url, |limits| limits.upstream_connect_timeout_ms = 50);
+    let error = providers.dispatch(chat(&providers)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Connect { .. }), "{error:?}");
+}
+
+#[actix::test]
+async fn a_whole_body_that_comes_in_single_bytes_is_whole() {
+    let mut script = vec![Step::Send(stream_head())];
+    script.extend("data: 1\n\n".chars().map(|c| Step::Send(chunk(&c.to_string()))));
+    script.push(Step::Send(b"0\r\n\r\n".to_vec()));
+    let upstream = Upstream::start(vec![script]).await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (200, "data: 1\n\n".into()));
+}
