@@ -17,6 +17,8 @@ use tokio::{
 pub(super) enum Step {
     /// Writes these bytes.
     Send(Vec<u8>),
+    /// Waits.
+    Pause(Duration),
     /// Says nothing until the client closes.
     Silence,
     /// Writes these bytes again and again until the client closes.
@@ -136,6 +138,7 @@ async fn serve(mut stream: TcpStream, scripts: Rc<Vec<Vec<Step>>>, log: Rc<RefCe
                 Step::Send(bytes) => {
                     let _ = stream.write_all(bytes).await;
                 }
+                Step::Pause(pause) => tokio::time::sleep(*pause).await,
                 Step::Silence => {
                     let _ = stream.read(&mut [0; 64]).await;
                     log.borrow_mut().closed_by_client += 1;

@@ -1,7 +1,7 @@
 //! One thread's HTTP client: sends a request, judges the head, pumps the body.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::Future,
     io,
     rc::Rc,
@@ -102,17 +102,19 @@ pub(super) enum PumpEnd {
 
 /// The clients of one thread.
 pub(super) struct Transport {
-    pooled: Client,
+    pooled: RefCell<Client>,
     /// Never takes a connection out of a pool: for the one repetition.
     fresh: Client,
+    tls: Arc<rustls::ClientConfig>,
     limits: PoolLimits,
 }
 
 impl Transport {
     pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
         Self {
-            pooled: client(tls, &limits, POOL_KEEP_ALIVE),
+            pooled: RefCell::new(client(tls, &limits, POOL_KEEP_ALIVE)),
             fresh: client(tls, &limits, Duration::ZERO),
+            tls: Arc::clone(tls),
             limits,
         }
     }
@@ -144,9 +146,18 @@ impl Transport {
         let url = endpoint_url(&provider.base_url, dispatch.endpoint, dispatch.query.as_deref())
             .ok_or(ProviderError::Bug { what: "a URL that does not parse" })?;
         let opened = Rc::new(Cell::new(false));
-        let first = request(&self.pooled, &url, dispatch, false);
+        let first = request(&self.pooled.borrow(), &url, dispatch, false);
         match OPENED.scope(Rc::clone(&opened), first).await {
-            Ok(response) => judge(response, false),
+            Ok(response) => {
+                if !is_framed(&response) {
+                    // awc has put the connection back already, and the next call would read what
+                    // still comes as its own response: the whole pool of this thread is dropped,
+                    // before any other task can run. (`fresh` keeps no connections.)
+                    let clean = client(&self.tls, &self.limits, POOL_KEEP_ALIVE);
+                    self.pooled.replace(clean);
+                }
+                judge(response, false)
+            }
             Err(error) if !opened.get() && is_stale(&error) => {
                 match request(&self.fresh, &url, dispatch, true).await {
                     Ok(response) => judge(response, true),
@@ -272,39 +283,57 @@ fn request(
     request.send_body(dispatch.body.clone())
 }
 
+/// Whether the end of the response is known: it is the final one, and it has a length, chunks, no
+/// body, or the connection's end (HTTP/1.0, which awc reads to its close).
+fn is_framed(response: &ClientResponse) -> bool {
+    let headers = response.headers();
+    !response.status().is_informational()
+        && (headers.contains_key(header::CONTENT_LENGTH)
+            || headers.contains_key(header::TRANSFER_ENCODING)
+            || is_bodiless(response.status())
+            || response.version() != Version::HTTP_11)
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Decides from the head whether the body can be read, and how its end will be known.
+///
+/// A failure (400 and above) whose body can't be read keeps its status and comes without a body:
+/// the status says enough.
 fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderError> {
     let unreadable = |why| Err(ProviderError::Unreadable { why });
     let status = response.status();
-    if status.is_informational() {
-        return unreadable("an interim status in place of an answer");
-    }
+    let is_failure = status.is_client_error() || status.is_server_error();
     let text = |name: header::HeaderName| {
         response.headers().get(name).and_then(|value| value.to_str().ok())
     };
+    let encoded = text(header::CONTENT_ENCODING).is_some_and(|coding| {
+        !coding.trim().is_empty() && !coding.eq_ignore_ascii_case("identity")
+    });
+    let framed = is_framed(&response);
+    if status.is_informational() {
+        return unreadable("an interim status in place of an answer");
+    }
+    if encoded && !is_failure {
+        return unreadable("it is compressed although identity was asked for");
+    }
+    if !framed && !is_failure {
+        // awc would give an empty body: an empty success is the worst of all answers.
+        return unreadable("it has neither a length nor chunks");
+    }
     let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
     let length = text(header::CONTENT_LENGTH)
         .filter(|_| !chunked)
         .and_then(|length| length.trim().parse().ok());
-    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let encoded = text(header::CONTENT_ENCODING).is_some_and(|coding| {
-        !coding.trim().is_empty() && !coding.eq_ignore_ascii_case("identity")
-    });
-    if encoded && status.is_success() {
-        return unreadable("it is compressed although identity was asked for");
-    }
-    if length.is_none() && !chunked && !bodiless && response.version() == Version::HTTP_11 {
-        // awc would give an empty body: an empty success is the worst of all answers.
-        return unreadable("it has neither a length nor chunks");
-    }
     let headers = forward_response_headers(
         response
             .headers()
             .iter()
             .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
     );
-    // A compressed error page: the status says enough, and nobody could read the body.
-    let has_body = !bodiless && !encoded;
+    let has_body = framed && !encoded && !is_bodiless(status);
     Ok(Opened {
         status: status.as_u16(),
         headers,

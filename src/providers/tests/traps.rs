@@ -203,6 +203,32 @@ async fn an_interim_status_is_not_taken_for_the_answer() {
     assert_eq!(why, "an interim status in place of an answer");
 }
 
+/// Else the late bytes would be read as the answer to the next request: somebody else's.
+#[actix::test]
+async fn a_connection_with_an_answer_to_come_is_never_used_again() {
+    for unframed in ["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let late = vec![
+            Step::Send(unframed.into()),
+            Step::Pause(Duration::from_millis(50)),
+            Step::Send(with_length("200 OK", "", b"somebody else's")),
+        ];
+        let own = vec![Step::Send(with_length("200 OK", "", b"own"))];
+        let upstream = Upstream::start(vec![late, own]).await;
+        let providers = pool(&upstream.url(), |_| {});
+        assert!(providers.dispatch(chat(&providers)).await.is_err());
+        let response = providers.dispatch(chat(&providers)).await.unwrap();
+        assert_eq!(response.body.collect(100).await.unwrap(), "own");
+        assert_eq!(upstream.connections(), 2);
+    }
+}
+
+#[actix::test]
+async fn a_failure_whose_body_is_delimited_by_close_keeps_its_status() {
+    let response = b"HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>".to_vec();
+    let upstream = Upstream::start(vec![vec![Step::Send(response), Step::Close]]).await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (502, "".into()));
+}
+
 #[actix::test]
 async fn a_connection_that_never_gets_to_tls_is_a_connect_error_in_time() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
