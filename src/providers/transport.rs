@@ -379,7 +379,7 @@ fn send_error(error: SendRequestError) -> ProviderError {
         SendRequestError::Timeout => ProviderError::FirstByteTimeout,
         SendRequestError::Response(error) => match io_source(&error) {
             Some(error) => reset(error),
-            None => ProviderError::Unreadable { why: "its head is not HTTP/1.1" },
+            None => ProviderError::Unreadable { why: "its head can't be parsed" },
         },
         error => reset(&error),
     }

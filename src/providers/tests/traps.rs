@@ -53,6 +53,39 @@ async fn a_body_shorter_than_its_length_is_truncated() {
 }
 
 #[actix::test]
+async fn a_response_with_a_length_is_a_failure_wherever_it_is_cut() {
+    let whole = with_length("200 OK", "content-type: application/json\r\n", b"{\"a\":[1,2,3]}");
+    let head = memchr::memmem::find(&whole, b"\r\n\r\n").unwrap() + 4;
+    for end in 0..whole.len() {
+        let script = vec![Step::Send(whole[..end].to_vec()), Step::Close];
+        let upstream = Upstream::start(vec![script]).await;
+        let error = exchange(&upstream, |_| {}).await.unwrap_err();
+        if end < head {
+            assert!(matches!(error, ProviderError::Reset { .. }), "cut at {end}: {error:?}");
+        } else {
+            assert_eq!(error, ProviderError::Truncated, "cut at {end}");
+        }
+        assert_eq!(upstream.requests().len(), 1, "cut at {end}");
+    }
+}
+
+/// awc does not tell a cut chunked body from a whole one: what comes is at least never more than
+/// a beginning of it, so that the format's own end is missing.
+#[actix::test]
+async fn a_chunked_body_that_is_cut_gives_a_beginning_without_its_end() {
+    let body = [chunk("data: 1\n\n"), chunk("data: [DONE]\n\n")].concat();
+    let end_of_done = body.len() - 2;
+    for end in 0..end_of_done {
+        let script = vec![Step::Send(stream_head()), Step::Send(body[..end].to_vec()), Step::Close];
+        let upstream = Upstream::start(vec![script]).await;
+        if let Ok((_, received)) = exchange(&upstream, |_| {}).await {
+            assert!(b"data: 1\n\ndata: [DONE]\n\n".starts_with(&received), "cut at {end}");
+            assert!(!received.ends_with(b"[DONE]\n\n"), "cut at {end}");
+        }
+    }
+}
+
+#[actix::test]
 async fn a_body_that_is_delimited_by_close_is_an_error_and_no_empty_success() {
     let response = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"a\":1}".to_vec();
     let upstream = Upstream::start(vec![vec![Step::Send(response), Step::Close]]).await;
@@ -131,7 +164,7 @@ async fn a_stream_that_never_ends_ends_at_the_total_limit() {
 async fn an_upstream_that_does_not_speak_http_is_an_error() {
     let upstream = Upstream::answering("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
     let result = exchange(&upstream, |_| {}).await;
-    assert_eq!(unreadable(result), "its head is not HTTP/1.1");
+    assert_eq!(unreadable(result), "its head can't be parsed");
 }
 
 #[actix::test]
