@@ -1,6 +1,12 @@
 //! A response on its way from a provider's connection to its reader.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -39,7 +45,8 @@ impl UpstreamResponse {
 /// The body of a provider's response, in the chunks in which it arrived.
 ///
 /// Dropping it closes the provider's connection at once, also while the provider is silent. Read
-/// it to its end (`None`) where the response is complete: only then the connection is used again.
+/// it to its end (`None`) or [`Self::release`] it where the response is complete: only then the
+/// connection is used again.
 ///
 /// A body with a declared length that ends early is [`ProviderError::Truncated`]. A chunked body
 /// that is cut off looks complete here (awc does not tell): who reads it proves completeness by
@@ -48,11 +55,19 @@ impl UpstreamResponse {
 pub struct UpstreamBody {
     parts: mpsc::Receiver<Part>,
     ended: bool,
+    released: Arc<AtomicBool>,
 }
 
 impl UpstreamBody {
-    pub(super) const fn new(parts: mpsc::Receiver<Part>) -> Self {
-        Self { parts, ended: false }
+    pub(super) const fn new(parts: mpsc::Receiver<Part>, released: Arc<AtomicBool>) -> Self {
+        Self { parts, ended: false, released }
+    }
+
+    /// Lets go of a body whose last event has been read (`[DONE]`, `message_stop`), without
+    /// waiting for the bytes that end it: the worker reads those and keeps the connection for the
+    /// next call. Where more follows than a moment's worth, the connection is closed after all.
+    pub fn release(self) {
+        self.released.store(true, Ordering::Release);
     }
 
     /// The next chunk (never empty); `None` at the end, and after an error.

@@ -141,7 +141,7 @@ pub struct ProvidersSnapshot {
 /// The pool of upstream connections. Cheap to clone; usable from any thread that runs an actix
 /// arbiter.
 ///
-/// Each thread that dispatches gets its own [`ProviderWorker`] with its own HTTP client at its
+/// Each thread that dispatches gets its own worker actor with its own HTTP client at its
 /// first dispatch, so a delta crosses no thread. Bounds are shared by all threads.
 #[derive(Debug, Clone)]
 pub struct Providers {
@@ -212,9 +212,9 @@ impl Providers {
     /// Dropping the future before the head cancels the call and closes its connection at once;
     /// the provider may have begun (and may bill) by then.
     pub async fn dispatch(&self, dispatch: Dispatch) -> Result<UpstreamResponse, ProviderError> {
-        let call = self.admit(dispatch)?;
+        let (call, answer) = self.admit(dispatch)?;
         let worker = self.worker()?;
-        let (call, answer) = call;
+        call.state.counters.started.fetch_add(1, Ordering::Relaxed);
         #[expect(
             clippy::disallowed_methods,
             reason = "the provider's permits bound the messages in the mailbox"
@@ -246,7 +246,6 @@ impl Providers {
                     ProviderError::QueueFull { retry_after_ms: RETRY_AFTER_MS }
                 }
             })?;
-        state.counters.started.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         Ok((Call { dispatch, reply, state: Arc::clone(state), permit }, answer))
     }

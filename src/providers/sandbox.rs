@@ -32,8 +32,10 @@ const SENTENCES_FIRST: usize = 2;
 /// Characters of a repeated sentence, of a name, of the user's words.
 const SENTENCE_CHARS_MAX: usize = 400;
 const NAME_CHARS_MAX: usize = 64;
-/// Sentences of a system text that are looked at.
+/// How much of a system text and of the user's words is looked at (the sandbox shares its thread
+/// with everybody's requests).
 const SENTENCES_READ_MAX: usize = 2_000;
+const TEXT_READ_BYTES_MAX: usize = 262_144;
 
 /// A whole response, cut into the pieces in which it is sent.
 #[derive(Debug)]
@@ -168,8 +170,8 @@ fn face_name(system: &str) -> Option<String> {
 
 /// The sentences that are repeated (rule 3), in their order.
 fn matching_sentences(system: &str, user: &str) -> Vec<String> {
-    let sentences: Vec<&str> = sentences(system).take(SENTENCES_READ_MAX).collect();
-    let asked: HashSet<String> = words(user).collect();
+    let sentences: Vec<&str> = sentences(head(system)).take(SENTENCES_READ_MAX).collect();
+    let asked: HashSet<String> = words(head(user)).collect();
     let mut ranked: Vec<(usize, usize)> = sentences
         .iter()
         .enumerate()
@@ -219,6 +221,10 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         .filter(|sentence| !sentence.is_empty() && !sentence.starts_with("You are "))
 }
 
+fn head(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_READ_BYTES_MAX)).unwrap_or(text)
+}
+
 fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| !c.is_alphanumeric())
         .filter(|word| word.chars().nth(2).is_some())
@@ -230,7 +236,7 @@ fn bounded(text: &str, chars_max: usize) -> String {
 }
 
 /// Cuts a text into tokens (rule 5); together they are the text.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -251,7 +257,7 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn count_tokens(text: &str) -> u64 {
+pub(super) fn count_tokens(text: &str) -> u64 {
     u64::try_from(tokens(text).count()).unwrap_or(u64::MAX)
 }
 

@@ -17,6 +17,8 @@ use tokio::{
 pub(super) enum Step {
     /// Writes these bytes.
     Send(Vec<u8>),
+    /// Waits.
+    Pause(Duration),
     /// Says nothing until the client closes.
     Silence,
     /// Writes these bytes again and again until the client closes.
@@ -98,18 +100,29 @@ impl Upstream {
 
     /// Waits, at most a second, until the upstream has seen `count` connections closed by us.
     pub(super) async fn wait_for_closed(&self, count: usize) {
-        wait_until("closed connections", || self.log.borrow().closed_by_client >= count).await;
+        let bound = Duration::from_secs(1);
+        wait_at_most(bound, "closed connections", || self.log.borrow().closed_by_client >= count)
+            .await;
     }
 }
 
-/// Waits for a condition, at most a second.
+/// Waits for a condition, so long that only a broken one fails on a busy machine.
 #[track_caller]
 pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    wait_at_most(Duration::from_secs(10), what, condition)
+}
+
+#[track_caller]
+fn wait_at_most(
+    bound: Duration,
+    what: &str,
+    condition: impl Fn() -> bool,
+) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < Duration::from_secs(1), "no {what} in a second, {caller}");
+            assert!(start.elapsed() < bound, "no {what} within {bound:?}, {caller}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -119,12 +132,13 @@ async fn serve(mut stream: TcpStream, scripts: Rc<Vec<Vec<Step>>>, log: Rc<RefCe
     while let Some(request) = read_request(&mut stream).await {
         let number = log.borrow().requests.len();
         log.borrow_mut().requests.push(request);
-        let script = scripts.get(number).or(scripts.last()).unwrap();
+        let script = scripts.get(number).or_else(|| scripts.last()).unwrap();
         for step in script {
             match step {
                 Step::Send(bytes) => {
                     let _ = stream.write_all(bytes).await;
                 }
+                Step::Pause(pause) => tokio::time::sleep(*pause).await,
                 Step::Silence => {
                     let _ = stream.read(&mut [0; 64]).await;
                     log.borrow_mut().closed_by_client += 1;

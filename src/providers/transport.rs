@@ -1,16 +1,29 @@
 //! One thread's HTTP client: sends a request, judges the head, pumps the body.
 
-use std::{cell::Cell, future::Future, io, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use actix_service::Service;
-use actix_tls::connect::Connector as Tcp;
+use actix_tls::connect::{
+    ConnectError as TcpError, ConnectInfo, Connection, Connector as Tcp, ConnectorService,
+};
 use awc::{
     Client, ClientResponse, Connector,
     error::{ConnectError, PayloadError, SendRequestError},
     http::{StatusCode, Uri, Version, header},
 };
-use futures_util::StreamExt;
-use tokio::{sync::mpsc, time::Instant};
+use futures_util::{StreamExt, future::LocalBoxFuture};
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 
 use super::{
     Dispatch, ProviderError,
@@ -20,35 +33,46 @@ use super::{
     pool::PoolLimits,
 };
 
+/// How long a released body may take to end, and how many bytes (guess: the end is one packet
+/// behind the last event; beyond that a new connection is cheaper).
+const RELEASE_WAIT: Duration = Duration::from_millis(250);
+const RELEASE_BYTES_MAX: usize = 65_536;
+/// Idle time after which a pooled connection is not used again (awc's own default; below the
+/// keep-alive of the usual front ends, so that few connections turn out stale).
+const POOL_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 tokio::task_local! {
-    /// Set by [`Marking`] when the running request opens a connection of its own.
+    /// Set by [`Opening`] when the running request opens a connection of its own.
     static OPENED: Rc<Cell<bool>>;
 }
 
-/// The TCP connector, and a mark on the request for which it is called: awc does not tell whether
-/// a request went over a pooled connection, and only such a request may be repeated.
+/// The TCP connector, with two things added. A mark on the request for which it is called: awc
+/// does not tell whether a request went over a pooled connection, and only such a request may be
+/// repeated. And TCP_NODELAY, which awc leaves off: the last packet of a long prompt would wait
+/// for the acknowledgement of the one before.
 #[derive(Clone)]
-struct Marking<S>(S);
+struct Opening(ConnectorService);
 
-impl<S, R> Service<R> for Marking<S>
-where
-    S: Service<R>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+impl Service<ConnectInfo<Uri>> for Opening {
+    type Response = Connection<Uri, TcpStream>;
+    type Error = TcpError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    fn poll_ready(
-        &self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<ConnectInfo<Uri>>::poll_ready(&self.0, context)
     }
 
-    fn call(&self, request: R) -> Self::Future {
+    fn call(&self, request: ConnectInfo<Uri>) -> Self::Future {
         // Outside a request of ours there is nobody to tell.
         let _ = OPENED.try_with(|opened| opened.set(true));
-        self.0.call(request)
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            let connection = connecting.await?;
+            if let Err(error) = connection.io_ref().set_nodelay(true) {
+                log::debug!("TCP_NODELAY can't be set on a provider's connection: {error}");
+            }
+            Ok(connection)
+        })
     }
 }
 
@@ -78,17 +102,19 @@ pub(super) enum PumpEnd {
 
 /// The clients of one thread.
 pub(super) struct Transport {
-    pooled: Client,
+    pooled: RefCell<Client>,
     /// Never takes a connection out of a pool: for the one repetition.
     fresh: Client,
+    tls: Arc<rustls::ClientConfig>,
     limits: PoolLimits,
 }
 
 impl Transport {
     pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
         Self {
-            pooled: client(tls, &limits, Duration::from_secs(15)),
+            pooled: RefCell::new(client(tls, &limits, POOL_KEEP_ALIVE)),
             fresh: client(tls, &limits, Duration::ZERO),
+            tls: Arc::clone(tls),
             limits,
         }
     }
@@ -120,9 +146,18 @@ impl Transport {
         let url = endpoint_url(&provider.base_url, dispatch.endpoint, dispatch.query.as_deref())
             .ok_or(ProviderError::Bug { what: "a URL that does not parse" })?;
         let opened = Rc::new(Cell::new(false));
-        let first = request(&self.pooled, &url, dispatch, false);
+        let first = request(&self.pooled.borrow(), &url, dispatch, false);
         match OPENED.scope(Rc::clone(&opened), first).await {
-            Ok(response) => judge(response, false),
+            Ok(response) => {
+                if !is_framed(&response) {
+                    // awc has put the connection back already, and the next call would read what
+                    // still comes as its own response: the whole pool of this thread is dropped,
+                    // before any other task can run. (`fresh` keeps no connections.)
+                    let clean = client(&self.tls, &self.limits, POOL_KEEP_ALIVE);
+                    self.pooled.replace(clean);
+                }
+                judge(response, false)
+            }
             Err(error) if !opened.get() && is_stale(&error) => {
                 match request(&self.fresh, &url, dispatch, true).await {
                     Ok(response) => judge(response, true),
@@ -138,6 +173,7 @@ impl Transport {
         &self,
         body: RestOfBody,
         parts: &mpsc::Sender<Part>,
+        released: &AtomicBool,
         started: Instant,
     ) -> (PumpEnd, Option<Part>) {
         let RestOfBody { response, length } = body;
@@ -153,7 +189,7 @@ impl Transport {
             idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
             let item = tokio::select! {
                 biased;
-                () = parts.closed() => return (PumpEnd::Cancelled, None),
+                () = parts.closed() => return (leave(response, released).await, None),
                 item = response.next() => item,
                 () = &mut idle => return failed(ProviderError::IdleTimeout),
                 () = &mut total => return failed(ProviderError::TotalTimeout),
@@ -171,7 +207,7 @@ impl Transport {
             tokio::select! {
                 biased;
                 sent = parts.send(Part::Chunk(chunk)) => if sent.is_err() {
-                    return (PumpEnd::Cancelled, None);
+                    return (leave(response, released).await, None);
                 },
                 () = &mut total => return failed(ProviderError::TotalTimeout),
             }
@@ -179,10 +215,31 @@ impl Transport {
     }
 }
 
+/// The reader is gone. One who left because it had everything ([`super::UpstreamBody::release`])
+/// gets the few bytes that end the body read, so that the connection goes back to the pool; any
+/// other takes the connection along.
+async fn leave(mut response: ClientResponse, released: &AtomicBool) -> PumpEnd {
+    if !released.load(Ordering::Acquire) {
+        return PumpEnd::Cancelled;
+    }
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = response.next().await {
+            bytes += chunk.len();
+            if bytes > RELEASE_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whether the end came in time decides only about the connection.
+    let _ = tokio::time::timeout(RELEASE_WAIT, rest).await;
+    PumpEnd::Complete
+}
+
 /// awc's defaults are wrong for long streams (5 s, 100 connections, redirects): every one is set
 /// here.
 fn client(tls: &Arc<rustls::ClientConfig>, limits: &PoolLimits, keep_alive: Duration) -> Client {
-    let tcp = Marking(Tcp::default().service());
+    let tcp = Opening(Tcp::default().service());
     let connector = Connector::new()
         .connector(tcp)
         .rustls_0_23(Arc::clone(tls))
@@ -226,37 +283,57 @@ fn request(
     request.send_body(dispatch.body.clone())
 }
 
+/// Whether the end of the response is known: it is the final one, and it has a length, chunks, no
+/// body, or the connection's end (HTTP/1.0, which awc reads to its close).
+fn is_framed(response: &ClientResponse) -> bool {
+    let headers = response.headers();
+    !response.status().is_informational()
+        && (headers.contains_key(header::CONTENT_LENGTH)
+            || headers.contains_key(header::TRANSFER_ENCODING)
+            || is_bodiless(response.status())
+            || response.version() != Version::HTTP_11)
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Decides from the head whether the body can be read, and how its end will be known.
+///
+/// A failure (400 and above) whose body can't be read keeps its status and comes without a body:
+/// the status says enough.
 fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderError> {
     let unreadable = |why| Err(ProviderError::Unreadable { why });
     let status = response.status();
-    if status.is_informational() {
-        return unreadable("an interim status in place of an answer");
-    }
+    let is_failure = status.is_client_error() || status.is_server_error();
     let text = |name: header::HeaderName| {
         response.headers().get(name).and_then(|value| value.to_str().ok())
     };
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok());
-    let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
-    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let encoded = text(header::CONTENT_ENCODING).is_some_and(|coding| {
         !coding.trim().is_empty() && !coding.eq_ignore_ascii_case("identity")
     });
-    if encoded && status.is_success() {
+    let framed = is_framed(&response);
+    if status.is_informational() {
+        return unreadable("an interim status in place of an answer");
+    }
+    if encoded && !is_failure {
         return unreadable("it is compressed although identity was asked for");
     }
-    if length.is_none() && !chunked && !bodiless && response.version() == Version::HTTP_11 {
+    if !framed && !is_failure {
         // awc would give an empty body: an empty success is the worst of all answers.
         return unreadable("it has neither a length nor chunks");
     }
+    let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
+    let length = text(header::CONTENT_LENGTH)
+        .filter(|_| !chunked)
+        .and_then(|length| length.trim().parse().ok());
     let headers = forward_response_headers(
         response
             .headers()
             .iter()
             .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
     );
-    // A compressed error page: the status says enough, and nobody could read the body.
-    let has_body = !bodiless && !encoded;
+    let has_body = framed && !encoded && !is_bodiless(status);
     Ok(Opened {
         status: status.as_u16(),
         headers,
@@ -265,8 +342,8 @@ fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderErro
     })
 }
 
-/// Whether the connection was closed under the request before anything came back. Kinds that can
-/// mean "a part of the head came" are not among them.
+/// Whether the connection was closed under the request before anything came back. An end after a
+/// part of the head is an error of another kind (awc has bytes left over) and not among them.
 fn is_stale(error: &SendRequestError) -> bool {
     match error {
         SendRequestError::Connect(ConnectError::Disconnected) => true,
@@ -302,7 +379,7 @@ fn send_error(error: SendRequestError) -> ProviderError {
         SendRequestError::Timeout => ProviderError::FirstByteTimeout,
         SendRequestError::Response(error) => match io_source(&error) {
             Some(error) => reset(error),
-            None => ProviderError::Unreadable { why: "its head is not HTTP/1.1" },
+            None => ProviderError::Unreadable { why: "its head can't be parsed" },
         },
         error => reset(&error),
     }

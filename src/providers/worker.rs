@@ -1,6 +1,9 @@
 //! The actor that owns one thread's HTTP clients.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use actix::{Actor, Context, Handler, Message};
 use tokio::{
@@ -92,16 +95,17 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
         state.counters.retried();
     }
     let (parts, body) = mpsc::channel(limits.channel_chunks);
+    let released = Arc::new(AtomicBool::new(false));
     let response = UpstreamResponse {
         status: opened.status,
         headers: opened.headers,
-        body: UpstreamBody::new(body),
+        body: UpstreamBody::new(body, Arc::clone(&released)),
     };
     if reply.send(Ok(response)).is_err() {
         state.counters.cancelled();
         return;
     }
-    let (end, last) = Box::pin(transport.pump(opened.body, &parts, started)).await;
+    let (end, last) = Box::pin(transport.pump(opened.body, &parts, &released, started)).await;
     match end {
         PumpEnd::Complete => state.counters.completed(),
         PumpEnd::Failed => state.counters.failed(),
@@ -123,7 +127,7 @@ async fn run_sandbox(limits: PoolLimits, call: Call) {
     let response = UpstreamResponse {
         status: answer.status,
         headers: vec![("content-type".to_owned(), answer.content_type.to_owned())],
-        body: UpstreamBody::new(body),
+        body: UpstreamBody::new(body, Arc::default()),
     };
     let paced = answer.chunks.len() > 1 && !limits.sandbox_delta_interval.is_zero();
     if reply.send(Ok(response)).is_err() {

@@ -7,7 +7,7 @@ use super::{
     super::{
         Dispatch, Endpoint, ProviderError, forward_request_headers, forward_response_headers,
         headers::auth_headers,
-        test_upstream::{Upstream, with_length},
+        test_upstream::{Step, Upstream, chunk, stream_head, wait_until, with_length},
     },
     chat, pool, provider,
 };
@@ -24,7 +24,6 @@ async fn a_chat_completion_goes_to_the_base_url_with_json_and_the_body_untouched
     assert_eq!(request.header("content-type"), Some("application/json"));
     assert_eq!(request.header("accept"), Some("text/event-stream"));
     assert_eq!(request.header("authorization"), None, "the provider needs no key");
-    assert_eq!(request.header("date"), None);
 }
 
 #[actix::test]
@@ -66,6 +65,44 @@ async fn a_connection_is_used_again_after_a_body_was_read_to_its_end() {
         }
     }
     assert_eq!((upstream.requests().len(), upstream.connections()), (3, 1));
+}
+
+#[actix::test]
+async fn a_released_body_gives_its_connection_back_and_a_dropped_one_does_not() {
+    let done = [stream_head(), chunk("data: [DONE]\n\n")].concat();
+    let script = vec![Step::Send(done), Step::Send(b"0\r\n\r\n".to_vec())];
+    let upstream = Upstream::start(vec![script]).await;
+    let providers = pool(&upstream.url(), |_| {});
+    let idle = || providers.observe().providers.iter().all(|it| it.inflight == 0);
+    for connections in [1, 1, 1] {
+        let mut body = providers.dispatch(chat(&providers)).await.unwrap().body;
+        assert_eq!(body.next().await, Some(Ok("data: [DONE]\n\n".into())));
+        body.release();
+        wait_until("end of the call", idle).await;
+        assert_eq!(upstream.connections(), connections);
+    }
+    let silent = Upstream::start(vec![vec![Step::Send(stream_head()), Step::Silence]]).await;
+    let providers = pool(&silent.url(), |_| {});
+    providers.dispatch(chat(&providers)).await.unwrap().body.release();
+    silent.wait_for_closed(1).await;
+}
+
+#[actix::test]
+async fn each_dispatching_thread_has_a_worker_of_its_own() {
+    let providers = pool("http://127.0.0.1:9", |_| {});
+    let elsewhere = actix::Arbiter::new();
+    for _ in 0..2 {
+        let moved = providers.clone();
+        let (done, wait) = tokio::sync::oneshot::channel();
+        elsewhere.spawn(async move {
+            let _ = done.send(moved.dispatch(chat(&moved)).await.is_err());
+        });
+        assert!(wait.await.unwrap());
+        assert!(providers.dispatch(chat(&providers)).await.is_err());
+    }
+    assert_eq!(providers.observe().workers_started, 2);
+    elsewhere.stop();
+    elsewhere.join().unwrap();
 }
 
 #[actix::test]

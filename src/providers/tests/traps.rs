@@ -53,6 +53,39 @@ async fn a_body_shorter_than_its_length_is_truncated() {
 }
 
 #[actix::test]
+async fn a_response_with_a_length_is_a_failure_wherever_it_is_cut() {
+    let whole = with_length("200 OK", "content-type: application/json\r\n", b"{\"a\":[1,2,3]}");
+    let head = memchr::memmem::find(&whole, b"\r\n\r\n").unwrap() + 4;
+    for end in 0..whole.len() {
+        let script = vec![Step::Send(whole[..end].to_vec()), Step::Close];
+        let upstream = Upstream::start(vec![script]).await;
+        let error = exchange(&upstream, |_| {}).await.unwrap_err();
+        if end < head {
+            assert!(matches!(error, ProviderError::Reset { .. }), "cut at {end}: {error:?}");
+        } else {
+            assert_eq!(error, ProviderError::Truncated, "cut at {end}");
+        }
+        assert_eq!(upstream.requests().len(), 1, "cut at {end}");
+    }
+}
+
+/// awc does not tell a cut chunked body from a whole one: what comes is at least never more than
+/// a beginning of it, so that the format's own end is missing.
+#[actix::test]
+async fn a_chunked_body_that_is_cut_gives_a_beginning_without_its_end() {
+    let body = [chunk("data: 1\n\n"), chunk("data: [DONE]\n\n")].concat();
+    let end_of_done = body.len() - 2;
+    for end in 0..end_of_done {
+        let script = vec![Step::Send(stream_head()), Step::Send(body[..end].to_vec()), Step::Close];
+        let upstream = Upstream::start(vec![script]).await;
+        if let Ok((_, received)) = exchange(&upstream, |_| {}).await {
+            assert!(b"data: 1\n\ndata: [DONE]\n\n".starts_with(&received), "cut at {end}");
+            assert!(!received.ends_with(b"[DONE]\n\n"), "cut at {end}");
+        }
+    }
+}
+
+#[actix::test]
 async fn a_body_that_is_delimited_by_close_is_an_error_and_no_empty_success() {
     let response = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"a\":1}".to_vec();
     let upstream = Upstream::start(vec![vec![Step::Send(response), Step::Close]]).await;
@@ -131,7 +164,7 @@ async fn a_stream_that_never_ends_ends_at_the_total_limit() {
 async fn an_upstream_that_does_not_speak_http_is_an_error() {
     let upstream = Upstream::answering("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
     let result = exchange(&upstream, |_| {}).await;
-    assert_eq!(unreadable(result), "its head is not HTTP/1.1");
+    assert_eq!(unreadable(result), "its head can't be parsed");
 }
 
 #[actix::test]
@@ -180,4 +213,69 @@ async fn a_pooled_connection_that_closes_within_the_head_is_not_repeated() {
     let error = providers.dispatch(chat(&providers)).await.unwrap_err();
     assert!(matches!(error, ProviderError::Reset { .. }), "{error:?}");
     assert_eq!((upstream.requests().len(), upstream.connections()), (2, 1));
+}
+
+#[actix::test]
+async fn an_http_1_0_body_that_is_delimited_by_close_arrives() {
+    let response = b"HTTP/1.0 200 OK\r\n\r\n{\"a\":1}".to_vec();
+    let upstream = Upstream::start(vec![vec![Step::Send(response), Step::Close]]).await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (200, "{\"a\":1}".into()));
+}
+
+#[actix::test]
+async fn an_answer_without_a_body_is_no_error() {
+    let upstream = Upstream::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (204, "".into()));
+}
+
+#[actix::test]
+async fn an_interim_status_is_not_taken_for_the_answer() {
+    let both = [b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), with_length("200 OK", "", b"{}")];
+    let upstream = Upstream::answering(both.concat()).await;
+    let why = unreadable(exchange(&upstream, |_| {}).await);
+    assert_eq!(why, "an interim status in place of an answer");
+}
+
+/// Else the late bytes would be read as the answer to the next request: somebody else's.
+#[actix::test]
+async fn a_connection_with_an_answer_to_come_is_never_used_again() {
+    for unframed in ["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+        let late = vec![
+            Step::Send(unframed.into()),
+            Step::Pause(Duration::from_millis(50)),
+            Step::Send(with_length("200 OK", "", b"somebody else's")),
+        ];
+        let own = vec![Step::Send(with_length("200 OK", "", b"own"))];
+        let upstream = Upstream::start(vec![late, own]).await;
+        let providers = pool(&upstream.url(), |_| {});
+        assert!(providers.dispatch(chat(&providers)).await.is_err());
+        let response = providers.dispatch(chat(&providers)).await.unwrap();
+        assert_eq!(response.body.collect(100).await.unwrap(), "own");
+        assert_eq!(upstream.connections(), 2);
+    }
+}
+
+#[actix::test]
+async fn a_failure_whose_body_is_delimited_by_close_keeps_its_status() {
+    let response = b"HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\n\r\n<html>".to_vec();
+    let upstream = Upstream::start(vec![vec![Step::Send(response), Step::Close]]).await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (502, "".into()));
+}
+
+#[actix::test]
+async fn a_connection_that_never_gets_to_tls_is_a_connect_error_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let providers = pool(&url, |limits| limits.upstream_connect_timeout_ms = 50);
+    let error = providers.dispatch(chat(&providers)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Connect { .. }), "{error:?}");
+}
+
+#[actix::test]
+async fn a_whole_body_that_comes_in_single_bytes_is_whole() {
+    let mut script = vec![Step::Send(stream_head())];
+    script.extend("data: 1\n\n".chars().map(|c| Step::Send(chunk(&c.to_string()))));
+    script.push(Step::Send(b"0\r\n\r\n".to_vec()));
+    let upstream = Upstream::start(vec![script]).await;
+    assert_eq!(exchange(&upstream, |_| {}).await.unwrap(), (200, "data: 1\n\n".into()));
 }
