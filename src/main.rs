@@ -2,14 +2,22 @@
 
 use std::process::ExitCode;
 
-use faces::{app, config::Cli, telemetry};
+use faces::{
+    app,
+    config::{Cli, Command, Settings},
+    telemetry,
+};
 
 fn main() -> ExitCode {
     let cli = match Cli::from_process() {
         Ok(cli) => cli,
         Err(error) => return error.report(),
     };
-    if let Err(error) = telemetry::init(&cli.settings.log_filter) {
+    // A command's own output is what its user wants to see; the log of a server is asked for.
+    let is_default = cli.settings.log_filter == Settings::LOG_FILTER_DEFAULT;
+    let quiet = is_default && !matches!(cli.command(), Command::Serve);
+    let filter = if quiet { "warn" } else { &cli.settings.log_filter };
+    if let Err(error) = telemetry::init(filter) {
         return app::start_failed(&error.into());
     }
     actix_web::rt::System::new().block_on(app::execute(cli))

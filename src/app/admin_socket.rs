@@ -98,7 +98,9 @@ async fn answer(mut stream: UnixStream, platform: &Platform) -> io::Result<()> {
         Ok(request) => platform.administer(request).await,
         Err(error) => Err(Failure::new(
             ErrorCode::InvalidRequest,
-            format!("the command is not understood ({error}); is the running server of the same version?"),
+            format!(
+                "the command is not understood ({error}); is the running server of the same version?"
+            ),
         )),
     };
     let answer = match done {
@@ -120,7 +122,10 @@ pub(super) async fn send(data_dir: &Path, request: &AdminRequest) -> io::Result<
     let mut stream = match UnixStream::connect(data_dir.join(NAME)).await {
         Ok(stream) => stream,
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
         {
             return Ok(Remote::NotRunning);
         }

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{
     App,
-    commands::{administer, complain, print_text, start_failed},
+    commands::{administer, complain, print_note, print_text, start_failed},
     run_file,
 };
 use crate::{
@@ -78,7 +78,8 @@ async fn answer(settings: &Settings, chat: &ChatArgs, url: &str) -> Result<(), S
         None => own_key(settings, &chat.model_selector).await?,
     };
     let providers = client(settings, url, key)?;
-    let provider = providers.catalog().find(OPENAI_MODEL).ok_or("the embedded catalog is incomplete")?;
+    let provider =
+        providers.catalog().find(OPENAI_MODEL).ok_or("the embedded catalog is incomplete")?;
     let dispatch = Dispatch {
         provider: Arc::clone(&provider.provider),
         endpoint: Endpoint::ChatCompletions,
@@ -99,7 +100,10 @@ async fn answer(settings: &Settings, chat: &ChatArgs, url: &str) -> Result<(), S
 
 fn request(chat: &ChatArgs) -> Value {
     let model = match (&chat.model, ModelSelector::split(&chat.model_selector)) {
-        (Some(llm), ModelSelector::FaceOrModel(face) | ModelSelector::FaceWithModel { face, .. }) => {
+        (
+            Some(llm),
+            ModelSelector::FaceOrModel(face) | ModelSelector::FaceWithModel { face, .. },
+        ) => {
             format!("{face}@{llm}")
         }
         (None, _) => chat.model_selector.clone(),
@@ -146,16 +150,17 @@ fn client(settings: &Settings, url: &str, key: SecretString) -> Result<Providers
 async fn refusal(response: UpstreamResponse) -> String {
     let status = response.status;
     let body = response.body.collect(BODY_BYTES_MAX).await.unwrap_or_default();
-    let message = serde_json::from_slice::<Value>(&body).ok().and_then(|body| {
-        Some(body.get("error")?.get("message")?.as_str()?.to_owned())
-    });
+    let message = serde_json::from_slice::<Value>(&body)
+        .ok()
+        .and_then(|body| Some(body.get("error")?.get("message")?.as_str()?.to_owned()));
     format!("{} (HTTP {status})", message.as_deref().unwrap_or("the server refused the request"))
 }
 
 async fn print_whole(response: UpstreamResponse) -> Result<(), String> {
     let body = response.body.collect(BODY_BYTES_MAX).await.map_err(|error| error.to_string())?;
     let body: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-    let text = body.pointer("/choices/0/message/content").and_then(Value::as_str).unwrap_or_default();
+    let text =
+        body.pointer("/choices/0/message/content").and_then(Value::as_str).unwrap_or_default();
     print_text(&format!("{text}\n"));
     Ok(())
 }
@@ -187,14 +192,15 @@ fn print_event(data: &[u8]) -> Result<(), String> {
     }
     if let Some(cost) = event.pointer("/usage/cost_usd") {
         let balance = event.pointer("/usage/balance_usd").unwrap_or(&Value::Null);
-        log::info!(target: "faces::app", "cost {cost} USD, balance {balance} USD");
+        print_note(&format!("\n[cost {cost} USD, balance {balance} USD]"));
     }
     Ok(())
 }
 
-/// The key, for tests of this file's rule that it is never shown.
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]

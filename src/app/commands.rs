@@ -15,7 +15,9 @@ use super::{
     chat_command, server,
 };
 use crate::{
-    config::{AccountCommand, AdminCommand, Cli, Command, DatabaseUrl, FaceCommand, KeyCommand, Settings},
+    config::{
+        AccountCommand, AdminCommand, Cli, Command, DatabaseUrl, FaceCommand, KeyCommand, Settings,
+    },
     flows::{Platform, admin::AdminRequest},
     storage::{DbRole, ledger},
     telemetry,
@@ -44,13 +46,14 @@ async fn serve(settings: Settings) -> ExitCode {
         Ok(app) => app,
         Err(error) => return start_failed(&error),
     };
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            complain(&format!("signals can't be listened to: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                complain(&format!("signals can't be listened to: {error}"));
+                return ExitCode::from(FAILED);
+            }
+        };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = app.run_until(async {
         // A dropped sender stops the server as well.
@@ -90,7 +93,11 @@ async fn admin(settings: &Settings, command: AdminCommand) -> ExitCode {
     };
     match administer(settings, request).await {
         Ok(value) => {
-            if json { print_json(&value) } else { print_text(&human(&value)) }
+            if json {
+                print_json(&value)
+            } else {
+                print_text(&human(&value))
+            }
             ExitCode::SUCCESS
         }
         Err(refusal) => {
@@ -111,7 +118,10 @@ pub(super) struct Refusal {
 }
 
 /// Runs a command: on SQLite by the running server when there is one, else in this process.
-pub(super) async fn administer(settings: &Settings, request: AdminRequest) -> Result<Value, Refusal> {
+pub(super) async fn administer(
+    settings: &Settings,
+    request: AdminRequest,
+) -> Result<Value, Refusal> {
     if matches!(settings.database(), DatabaseUrl::Sqlite(_)) {
         match admin_socket::send(&settings.data_dir, &request).await {
             Ok(Remote::NotRunning) => {}
@@ -139,7 +149,10 @@ pub(super) async fn administer(settings: &Settings, request: AdminRequest) -> Re
     if let Err(error) = db.close().await {
         log::debug!(target: "faces::app", "the database was not closed: {error}");
     }
-    done.map_err(|failure| Refusal { code: failure.code.as_str().to_owned(), message: failure.message })
+    done.map_err(|failure| Refusal {
+        code: failure.code.as_str().to_owned(),
+        message: failure.message,
+    })
 }
 
 fn request_of(command: AdminCommand) -> Result<(AdminRequest, bool), String> {
@@ -149,7 +162,9 @@ fn request_of(command: AdminCommand) -> Result<(AdminRequest, bool), String> {
         AdminCommand::Topup { account, usd, reference, json } => {
             (AdminRequest::TopUp { account, amount: usd, reference }, json)
         }
-        AdminCommand::Face(FaceCommand::List { account, json }) => (AdminRequest::ListFaces { account }, json),
+        AdminCommand::Face(FaceCommand::List { account, json }) => {
+            (AdminRequest::ListFaces { account }, json)
+        }
         AdminCommand::Face(FaceCommand::Import { account, file, json }) => {
             let text = fs::read_to_string(&file)
                 .map_err(|error| format!("can't read {}: {error}", file.display()))?;
@@ -164,17 +179,37 @@ fn account_request(command: AccountCommand) -> (AdminRequest, bool) {
             (AdminRequest::CreateAccount { name, credit: credit_usd }, json)
         }
         AccountCommand::List { json } => (AdminRequest::ListAccounts, json),
-        AccountCommand::Freeze { account, json } => (AdminRequest::SetFrozen { account, frozen: true }, json),
-        AccountCommand::Unfreeze { account, json } => (AdminRequest::SetFrozen { account, frozen: false }, json),
+        AccountCommand::Freeze { account, json } => {
+            (AdminRequest::SetFrozen { account, frozen: true }, json)
+        }
+        AccountCommand::Unfreeze { account, json } => {
+            (AdminRequest::SetFrozen { account, frozen: false }, json)
+        }
     }
 }
 
 fn key_request(command: KeyCommand) -> (AdminRequest, bool) {
     match command {
-        KeyCommand::Create { account, name, expires_in_days, allowed_faces, allowed_models, json } => {
+        KeyCommand::Create {
+            account,
+            name,
+            expires_in_days,
+            allowed_faces,
+            allowed_models,
+            json,
+        } => {
             let allowed_faces = Some(allowed_faces).filter(|names| !names.is_empty());
             let allowed_models = Some(allowed_models).filter(|models| !models.is_empty());
-            (AdminRequest::CreateKey { account, name, expires_in_days, allowed_faces, allowed_models }, json)
+            (
+                AdminRequest::CreateKey {
+                    account,
+                    name,
+                    expires_in_days,
+                    allowed_faces,
+                    allowed_models,
+                },
+                json,
+            )
         }
         KeyCommand::List { account, json } => (AdminRequest::ListKeys { account }, json),
         KeyCommand::Revoke { key, json } => (AdminRequest::RevokeKey { key }, json),
@@ -212,8 +247,13 @@ pub(super) fn print_text(text: &str) {
 
 /// Prints an error for people.
 pub(super) fn complain(problem: &str) {
+    print_note(&format!("error: {problem}"));
+}
+
+/// Prints a line beside the output proper.
+pub(super) fn print_note(note: &str) {
     let mut err = io::stderr().lock();
-    if writeln!(err, "error: {problem}").is_err() {
+    if writeln!(err, "{note}").is_err() {
         log::debug!(target: "faces::app", "standard error is closed");
     }
 }
@@ -235,7 +275,9 @@ fn lines(value: &Value) -> String {
 
 fn table(rows: &[Value]) -> String {
     let Some(first) = rows.first().and_then(Value::as_object) else { return String::new() };
-    let is_plain = |name: &&String| !first.get(*name).is_some_and(|value| value.is_object() || value.is_array());
+    let is_plain = |name: &&String| {
+        !first.get(*name).is_some_and(|value| value.is_object() || value.is_array())
+    };
     let names: Vec<&String> = first.keys().filter(is_plain).collect();
     let cells: Vec<Vec<String>> = rows
         .iter()
@@ -245,7 +287,12 @@ fn table(rows: &[Value]) -> String {
         .iter()
         .enumerate()
         .map(|(column, name)| {
-            cells.iter().map(|row| row[column].chars().count()).chain([name.len()]).max().unwrap_or_default()
+            cells
+                .iter()
+                .map(|row| row[column].chars().count())
+                .chain([name.len()])
+                .max()
+                .unwrap_or_default()
         })
         .collect();
     let line = |texts: Vec<&str>| {

@@ -2,7 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{accounts::AccountsError, flows::Failure, providers::SetupError, storage::StorageError};
+use crate::{
+    accounts::AccountsError, flows::Failure, providers::SetupError, storage::StorageError,
+};
 
 /// Each message names what is wrong and the fix.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,11 @@ pub(super) fn announce(url: &str, settings: &Settings, demo: Option<&Demo>) {
         Some(demo) => first(url, demo),
         None => format!(
             "Faces serves on {url}\nNew key:   faces admin account list; faces admin key create --account ID\nIn the terminal: faces chat alice \"Who are you?\"{}\n",
-            if settings.data_dir.as_os_str() == "./data" { "" } else { " (with the same FACES_DATA_DIR)" }
+            if settings.data_dir.as_os_str() == "./data" {
+                ""
+            } else {
+                " (with the same FACES_DATA_DIR)"
+            }
         ),
     };
     let mut out = io::stdout().lock();

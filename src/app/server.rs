@@ -80,8 +80,11 @@ impl App {
         }
         let db = open(&settings, DbRole::Server).await?;
         let catalog = Arc::new(catalog(&settings)?);
-        let providers =
-            Providers::start(Arc::clone(&catalog), &settings.limits, settings.providers.ca_file.as_deref())?;
+        let providers = Providers::start(
+            Arc::clone(&catalog),
+            &settings.limits,
+            settings.providers.ca_file.as_deref(),
+        )?;
         let accounts = Accounts::start(db.clone(), &settings.limits).await?;
         let platform = Platform::new(db.clone(), catalog, settings.limits.clone());
         let options = flow_options(&settings);
@@ -95,15 +98,23 @@ impl App {
         };
         let data_dir_error =
             |source| StartError::DataDir { path: settings.data_dir.clone(), source };
-        let server =
-            http::serve(listener, settings.worker_count(), &settings.limits, state, Arc::clone(&edge))
-                .map_err(|source| StartError::Listen { listen: settings.listen, source })?;
+        let server = http::serve(
+            listener,
+            settings.worker_count(),
+            &settings.limits,
+            state,
+            Arc::clone(&edge),
+        )
+        .map_err(|source| StartError::Listen { listen: settings.listen, source })?;
         let handle = server.handle();
         let server = actix_web::rt::spawn(server);
         let admin = if db.is_sqlite() { Some(serve_admin(&settings, &flows)?) } else { None };
         let url = settings.local_url();
-        let running =
-            RunningServer { url: url.clone(), pid: std::process::id(), started: clock::now().seconds() };
+        let running = RunningServer {
+            url: url.clone(),
+            pid: std::process::id(),
+            started: clock::now().seconds(),
+        };
         let run_file = RunFile::write(&settings.data_dir, &running).map_err(data_dir_error)?;
         log::info!(target: "faces::app", "listening on {url}");
         let app = Self {
@@ -155,7 +166,8 @@ impl App {
     async fn stop(self) -> bool {
         log::info!(target: "faces::app", "stopping: no longer ready");
         self.edge.stop_being_ready();
-        tokio::time::sleep(Duration::from_millis(self.settings.limits.shutdown_ready_delay_ms)).await;
+        tokio::time::sleep(Duration::from_millis(self.settings.limits.shutdown_ready_delay_ms))
+            .await;
         self.handle.pause().await;
         self.edge.drain();
         let grace = Duration::from_millis(self.settings.limits.shutdown_grace_ms);
@@ -248,7 +260,8 @@ fn flow_options(settings: &Settings) -> FlowOptions {
         markup_bps: i64::from(settings.markup_bps),
         charge_partial_on_upstream_error: settings.charge_partial_on_upstream_error,
         upstream_body_bytes_max: settings.limits.upstream_body_bytes_max,
-        sse_record_bytes_max: usize::try_from(settings.limits.sse_record_bytes_max).unwrap_or(usize::MAX),
+        sse_record_bytes_max: usize::try_from(settings.limits.sse_record_bytes_max)
+            .unwrap_or(usize::MAX),
     }
 }
 

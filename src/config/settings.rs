@@ -63,7 +63,7 @@ pub struct Settings {
     pub charge_partial_on_upstream_error: bool,
 
     /// Log filter: a level, or TARGET=LEVEL pairs separated by commas (faces::access=off drops the access log)
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = Settings::LOG_FILTER_DEFAULT)]
     pub log_filter: String,
 
     /// Keys and addresses of the providers.
@@ -87,6 +87,10 @@ pub enum DemoMode {
 }
 
 impl Settings {
+    /// The log filter when nothing else is said (commands other than `serve` then show warnings
+    /// only).
+    pub const LOG_FILTER_DEFAULT: &str = "info";
+
     /// The database to use: `DATABASE_URL`, or `faces.db` in the data directory.
     #[must_use]
     pub fn database(&self) -> DatabaseUrl {

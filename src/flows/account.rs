@@ -15,7 +15,8 @@ impl Platform {
     /// 503 when the database can't be asked.
     pub async fn account_state(&self, caller: &Caller) -> Result<Value, Failure> {
         let account = self.account(caller).await?;
-        let has_first_face = storage_faces::count_faces(&self.inner.db, caller.account_id).await? > 0;
+        let has_first_face =
+            storage_faces::count_faces(&self.inner.db, caller.account_id).await? > 0;
         let frozen = is_frozen(&account);
         Ok(json!({
             "user_id": account.id,
@@ -56,7 +57,10 @@ impl Platform {
 
     async fn account(&self, caller: &Caller) -> Result<AccountInfo, Failure> {
         accounts::find_account(&self.inner.db, caller.account_id).await?.ok_or_else(|| {
-            Failure::new(ErrorCode::Unauthenticated, "The account of this key does not exist any more.")
+            Failure::new(
+                ErrorCode::Unauthenticated,
+                "The account of this key does not exist any more.",
+            )
         })
     }
 }

@@ -116,11 +116,18 @@ impl Platform {
                 accounts::set_frozen(&self.inner.db, account, frozen).await?;
                 Ok(account_json(&self.known_account(account).await?))
             }
-            AdminRequest::CreateKey { account, name, expires_in_days, allowed_faces, allowed_models } => {
+            AdminRequest::CreateKey {
+                account,
+                name,
+                expires_in_days,
+                allowed_faces,
+                allowed_models,
+            } => {
                 self.known_account(account).await?;
-                let expires_at = expires_in_days.map(|days| in_seconds(i64::from(days) * SECONDS_PER_DAY));
-                let allowed_faces =
-                    allowed_faces.map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
+                let expires_at =
+                    expires_in_days.map(|days| in_seconds(i64::from(days) * SECONDS_PER_DAY));
+                let allowed_faces = allowed_faces
+                    .map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
                 self.make_key(account, name, expires_at, allowed_faces, allowed_models).await
             }
             AdminRequest::ListKeys { account } => {
@@ -129,13 +136,18 @@ impl Platform {
             }
             AdminRequest::RevokeKey { key } => {
                 let Some(account) = keys::owner_of_key(&self.inner.db, key).await? else {
-                    return Err(Failure::new(ErrorCode::NotFound, format!("there is no API key with the id {key}")));
+                    return Err(Failure::new(
+                        ErrorCode::NotFound,
+                        format!("there is no API key with the id {key}"),
+                    ));
                 };
                 keys::revoke_key(&self.inner.db, account, key).await?;
                 self.inner.directory.forget_keys();
                 Ok(json!({"id": key, "revoked": true}))
             }
-            AdminRequest::TopUp { account, amount, reference } => self.top_up(account, amount, &reference).await,
+            AdminRequest::TopUp { account, amount, reference } => {
+                self.top_up(account, amount, &reference).await
+            }
             AdminRequest::ImportFace { account, file } => {
                 self.known_account(account).await?;
                 self.import_face(account, file.as_bytes()).await
@@ -148,7 +160,12 @@ impl Platform {
         }
     }
 
-    async fn top_up(&self, account: AccountId, amount: NanoUsd, reference: &str) -> Result<Value, Failure> {
+    async fn top_up(
+        &self,
+        account: AccountId,
+        amount: NanoUsd,
+        reference: &str,
+    ) -> Result<Value, Failure> {
         self.known_account(account).await?;
         let added = accounts::top_up(&self.inner.db, account, amount, reference).await?;
         Ok(json!({
@@ -225,7 +242,10 @@ impl Platform {
         };
         let owner = match owner {
             Some(owner) => Some(owner),
-            None => accounts::list_accounts(&self.inner.db, None, 1).await?.first().map(|account| account.id),
+            None => accounts::list_accounts(&self.inner.db, None, 1)
+                .await?
+                .first()
+                .map(|account| account.id),
         };
         let Some(owner) = owner else {
             return Err(Failure::new(
@@ -233,14 +253,17 @@ impl Platform {
                 "there is no account yet; make one with: faces admin account create --name NAME --credit-usd 5",
             ));
         };
-        self.make_key(owner, "faces chat".to_owned(), Some(in_seconds(CHAT_KEY_LIFE_S)), None, None).await
+        self.make_key(owner, "faces chat".to_owned(), Some(in_seconds(CHAT_KEY_LIFE_S)), None, None)
+            .await
     }
 
     async fn known_account(&self, id: AccountId) -> Result<AccountInfo, Failure> {
         accounts::find_account(&self.inner.db, id).await?.ok_or_else(|| {
             Failure::new(
                 ErrorCode::NotFound,
-                format!("there is no account with the id {id}; `faces admin account list` shows them"),
+                format!(
+                    "there is no account with the id {id}; `faces admin account list` shows them"
+                ),
             )
         })
     }

@@ -76,14 +76,11 @@ impl Flows {
             price_id: price.id,
             model: model.id.clone(),
         };
-        let hold = self
-            .inner
-            .accounts
-            .hold(HoldRequest { open, rate })
-            .await
-            .map_err(|error| {
-                failure::refused_hold(error, ask.amount_min, |amount| estimate.affordable(&rate, amount))
-            })?;
+        let hold = self.inner.accounts.hold(HoldRequest { open, rate }).await.map_err(|error| {
+            failure::refused_hold(error, ask.amount_min, |amount| {
+                estimate.affordable(&rate, amount)
+            })
+        })?;
         let clamp = estimate.clamp(&rate, ask.amount, hold.amount());
         let billing = Billing {
             hold: Some(hold),

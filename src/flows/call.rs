@@ -88,7 +88,9 @@ pub(super) async fn refused(format: UpstreamFormat, response: UpstreamResponse) 
     let headers: Vec<(String, String)> = response
         .headers
         .iter()
-        .filter(|(name, _)| matches!(name.as_str(), "retry-after" | "retry-after-ms" | "x-should-retry"))
+        .filter(|(name, _)| {
+            matches!(name.as_str(), "retry-after" | "retry-after-ms" | "x-should-retry")
+        })
         .cloned()
         .collect();
     // An error body that can't be read whole still has its status.
@@ -114,7 +116,8 @@ pub(super) fn trace_target(trace: &RequestTrace, requested: &str, model: &Model)
     let face = requested.split_once('@').map_or(requested, |(face, _)| face);
     trace.update(|line| {
         if face != model.id {
-            line.face = Some(face.chars().take(crate::domain::model_name::FACE_NAME_CHARS_MAX).collect());
+            line.face =
+                Some(face.chars().take(crate::domain::model_name::FACE_NAME_CHARS_MAX).collect());
         }
         line.model = Some(model.id.clone());
     });

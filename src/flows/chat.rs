@@ -77,8 +77,13 @@ impl Flows {
             headers: response.headers.clone(),
             bill: None,
         };
-        let job =
-            Job { request: &request, target: &target, estimate, trace, unwrap_tool: prepared.unwrap_tool };
+        let job = Job {
+            request: &request,
+            target: &target,
+            estimate,
+            trace,
+            unwrap_tool: prepared.unwrap_tool,
+        };
         if request.stream() {
             let session = ChatSession::start(self, response, billing, &job).await?;
             return Ok(Reply::Stream { session, notes });

@@ -38,7 +38,8 @@ pub enum ChatEvent {
 /// settles what was metered.
 #[derive(Debug)]
 pub struct ChatSession {
-    body: UpstreamBody,
+    /// `None` once the upstream is done.
+    body: Option<UpstreamBody>,
     decoder: SseDecoder,
     translator: ChatStream,
     chunks: VecDeque<Bytes>,
@@ -72,7 +73,7 @@ impl ChatSession {
             unwrap_tool: job.unwrap_tool,
         };
         let mut session = Self {
-            body: response.body,
+            body: Some(response.body),
             decoder: SseDecoder::new(flows.inner.options.sse_record_bytes_max),
             translator: ChatStream::new(model.provider.format, options),
             chunks: VecDeque::new(),
@@ -108,7 +109,10 @@ impl ChatSession {
     /// Makes one step; `false` when there is nothing left to do.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.money.is_relaying() {
-            let read = ready!(self.body.poll_next(cx));
+            let read = match &mut self.body {
+                Some(body) => ready!(body.poll_next(cx)),
+                None => None,
+            };
             self.read(read);
             return Poll::Ready(true);
         }
@@ -148,6 +152,12 @@ impl ChatSession {
     }
 
     fn end(&mut self, failure: Option<Failure>) {
+        if let Some(body) = self.body.take()
+            && failure.is_none()
+        {
+            // Its own end was seen: the connection can be used again.
+            body.release();
+        }
         self.money.end(self.translator.meter(), failure);
     }
 
@@ -158,11 +168,14 @@ impl ChatSession {
         };
         if self.include_usage {
             let (usage, _) = self.translator.meter().usage_reading(self.input_tokens_estimate);
-            let money = bill.map(|bill| (bill.charge.to_json_number(), bill.balance.to_json_number()));
+            let money =
+                bill.map(|bill| (bill.charge.to_json_number(), bill.balance.to_json_number()));
             let extra = money.as_ref().map(|(cost, balance)| {
                 [("cost_usd", cost.as_ref()), ("balance_usd", balance.as_ref())]
             });
-            let chunk = self.translator.usage_chunk(&usage, extra.as_ref().map_or(&[][..], |extra| &extra[..]));
+            let chunk = self
+                .translator
+                .usage_chunk(&usage, extra.as_ref().map_or(&[][..], |extra| &extra[..]));
             self.tail.push_back(ChatEvent::Chunk(chunk));
         }
         self.tail.push_back(ChatEvent::Done);

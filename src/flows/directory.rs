@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Caches of what every request needs.
-pub struct Directory {
+pub(super) struct Directory {
     db: Db,
     time_to_live: Duration,
     persona_tokens_max: u32,
@@ -29,7 +29,10 @@ pub struct Directory {
 
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory").field("keys", &self.keys.len()).field("faces", &self.faces.len()).finish()
+        f.debug_struct("Directory")
+            .field("keys", &self.keys.len())
+            .field("faces", &self.faces.len())
+            .finish()
     }
 }
 
@@ -41,13 +44,13 @@ struct CachedKey {
 
 /// A face ready to be injected.
 #[derive(Debug, Clone)]
-pub struct LoadedFace {
+pub(super) struct LoadedFace {
     /// The face's id.
-    pub id: FaceId,
+    pub(super) id: FaceId,
     /// Its own choice of model.
-    pub default_model: Option<String>,
+    pub(super) default_model: Option<String>,
     /// Its prompt composer.
-    pub persona: Arc<Persona>,
+    pub(super) persona: Arc<Persona>,
     version: i64,
 }
 
@@ -72,9 +75,13 @@ impl Directory {
     /// Finds the key that belongs to a secret, if it may be used now.
     ///
     /// `None`: unknown, revoked or expired, which a caller can't tell apart.
-    pub(super) async fn key(&self, secret: &ApiKeySecret) -> Result<Option<Arc<KeyInfo>>, StorageError> {
+    pub(super) async fn key(
+        &self,
+        secret: &ApiKeySecret,
+    ) -> Result<Option<Arc<KeyInfo>>, StorageError> {
         let hash = secret.hash();
-        let cached = self.keys.get(&hash).filter(|entry| entry.loaded.elapsed() < self.time_to_live);
+        let cached =
+            self.keys.get(&hash).filter(|entry| entry.loaded.elapsed() < self.time_to_live);
         let key = match cached {
             Some(entry) => entry.key,
             None => {
@@ -145,10 +152,14 @@ impl Directory {
         let tokens_max = u64::from(self.persona_tokens_max);
         // Indexing 20,000 primitives takes a tenth of a second: not on a thread that serves others.
         let prepared =
-            tokio::task::spawn_blocking(move || Persona::prepare(face, &primitives, tokens_max)).await;
+            tokio::task::spawn_blocking(move || Persona::prepare(face, &primitives, tokens_max))
+                .await;
         let persona = prepared.map_err(|error| {
             log::error!(target: "faces::flows", "a face could not be prepared: {error}");
-            super::Failure::new(crate::domain::ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
+            super::Failure::new(
+                crate::domain::ErrorCode::Internal,
+                super::failure::INTERNAL_MESSAGE,
+            )
         })?;
         Ok(LoadedFace { id, default_model, persona: Arc::new(persona), version })
     }

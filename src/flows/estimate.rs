@@ -60,8 +60,10 @@ impl Estimate {
             .message_count
             .saturating_mul(MESSAGE_OVERHEAD_TOKENS)
             .saturating_add(REQUEST_OVERHEAD_TOKENS);
-        let bounded = text.saturating_add(images).saturating_add(bound.file_bytes).saturating_add(overhead);
-        let estimate = (text / BYTES_PER_TOKEN_ESTIMATE).saturating_add(images).saturating_add(overhead);
+        let bounded =
+            text.saturating_add(images).saturating_add(bound.file_bytes).saturating_add(overhead);
+        let estimate =
+            (text / BYTES_PER_TOKEN_ESTIMATE).saturating_add(images).saturating_add(overhead);
         let choices = choices.max(1);
         let per_choice = max_tokens.unwrap_or(model.output_tokens_max).min(model.output_tokens_max);
         Self {
@@ -79,9 +81,13 @@ impl Estimate {
     /// # Errors
     /// 422 when the worst case is beyond any amount of money (`n` or `max_tokens` is absurd).
     pub(super) fn ask(&self, rate: &ChargeRate) -> Result<Ask, Failure> {
-        let hold = |output| rate.hold_rounding_up(self.input_tokens_max, output, self.may_write_cache);
+        let hold =
+            |output| rate.hold_rounding_up(self.input_tokens_max, output, self.may_write_cache);
         let too_much = || {
-            Failure::new(ErrorCode::InvalidRequest, "This request could cost more than any account can hold.")
+            Failure::new(
+                ErrorCode::InvalidRequest,
+                "This request could cost more than any account can hold.",
+            )
         };
         let amount = hold(self.output_tokens_max).ok_or_else(too_much)?;
         let least = CLAMP_OUTPUT_TOKENS_MIN.saturating_mul(self.choices);
@@ -100,8 +106,12 @@ impl Estimate {
 
     /// Output tokens per choice that `amount` pays for.
     pub(super) fn affordable(&self, rate: &ChargeRate, amount: NanoUsd) -> u64 {
-        rate.affordable_output_tokens_rounding_down(amount, self.input_tokens_max, self.may_write_cache)
-            .min(self.output_tokens_max)
+        rate.affordable_output_tokens_rounding_down(
+            amount,
+            self.input_tokens_max,
+            self.may_write_cache,
+        )
+        .min(self.output_tokens_max)
             / self.choices
     }
 }

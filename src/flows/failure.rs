@@ -121,17 +121,29 @@ const TOO_LARGE_MESSAGE: &str = "The model's provider sent more than this server
 impl From<ProviderError> for Failure {
     fn from(error: ProviderError) -> Self {
         let message = match &error {
-            ProviderError::FirstByteTimeout => "The model's provider did not begin to answer in time.",
-            ProviderError::IdleTimeout => "The model's provider stopped sending before its answer was complete.",
-            ProviderError::TotalTimeout => "The model's provider took too long to finish its answer.",
-            ProviderError::Connect { .. } | ProviderError::Tls { .. } => "The model's provider can't be reached.",
+            ProviderError::FirstByteTimeout => {
+                "The model's provider did not begin to answer in time."
+            }
+            ProviderError::IdleTimeout => {
+                "The model's provider stopped sending before its answer was complete."
+            }
+            ProviderError::TotalTimeout => {
+                "The model's provider took too long to finish its answer."
+            }
+            ProviderError::Connect { .. } | ProviderError::Tls { .. } => {
+                "The model's provider can't be reached."
+            }
             ProviderError::Reset { .. } | ProviderError::Truncated => {
                 "The model's provider broke off before its answer was complete."
             }
             ProviderError::TooLarge { .. } => TOO_LARGE_MESSAGE,
-            ProviderError::QueueFull { .. } => "Too many calls to this model's provider are running here.",
+            ProviderError::QueueFull { .. } => {
+                "Too many calls to this model's provider are running here."
+            }
             ProviderError::ShuttingDown => "The server is shutting down.",
-            ProviderError::Unreadable { .. } => "The model's provider sent an answer that can't be read.",
+            ProviderError::Unreadable { .. } => {
+                "The model's provider sent an answer that can't be read."
+            }
             ProviderError::Bug { .. } => INTERNAL_MESSAGE,
         };
         let mut failure = Self::new(error.code(), message);
@@ -181,17 +193,23 @@ pub fn frozen() -> Failure {
 }
 
 /// Turns a refused hold into its 402 (decided on the account row) or its 503.
-pub fn refused_hold(error: HoldError, asked: NanoUsd, affordable: impl Fn(NanoUsd) -> u64) -> Failure {
+pub fn refused_hold(
+    error: HoldError,
+    asked: NanoUsd,
+    affordable: impl Fn(NanoUsd) -> u64,
+) -> Failure {
     match error {
         HoldError::Denied(row) => denied(&row, asked, affordable),
         HoldError::Blocked(_) => frozen(),
-        HoldError::NoAccount => {
-            Failure::new(ErrorCode::Unauthenticated, "The account of this key does not exist any more.")
-        }
-        HoldError::Overloaded { retry_after_ms } => {
-            Failure::new(ErrorCode::Overloaded, "The server is handling too many requests. Try again shortly.")
-                .retry_after(retry_after_ms)
-        }
+        HoldError::NoAccount => Failure::new(
+            ErrorCode::Unauthenticated,
+            "The account of this key does not exist any more.",
+        ),
+        HoldError::Overloaded { retry_after_ms } => Failure::new(
+            ErrorCode::Overloaded,
+            "The server is handling too many requests. Try again shortly.",
+        )
+        .retry_after(retry_after_ms),
         HoldError::ShuttingDown => {
             Failure::new(ErrorCode::ShuttingDown, "The server is shutting down.")
                 .retry_after(UNAVAILABLE_RETRY_AFTER_MS)

@@ -104,7 +104,8 @@ impl Flows {
         options: FlowOptions,
     ) -> Result<Self, crate::storage::StorageError> {
         let catalog = providers.catalog();
-        let prices = prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
+        let prices =
+            prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
         Ok(Self { inner: Arc::new(Inner { platform, accounts, providers, prices, options }) })
     }
 

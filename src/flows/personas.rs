@@ -8,12 +8,14 @@ use super::{Caller, Failure, Platform};
 use crate::{
     domain::{AccountId, ErrorCode, FaceId, FaceName, clock},
     faces::{
-        self, Component, ComponentCounts, Face, FaceError, FaceFields, FaceImport, FaceRendering, Facts,
-        FieldFault, ImportLimits, Primitive,
+        self, Component, ComponentCounts, Face, FaceError, FaceFields, FaceImport, FaceRendering,
+        Facts, FieldFault, ImportLimits, Primitive,
     },
     storage::{
         StorageError,
-        faces::{self as storage_faces, FaceContent, FacePrimitives, FaceRow, NewFace, PrimitiveRow},
+        faces::{
+            self as storage_faces, FaceContent, FacePrimitives, FaceRow, NewFace, PrimitiveRow,
+        },
     },
 };
 
@@ -38,10 +40,12 @@ impl Platform {
     /// faces per account.
     pub async fn create_face(&self, caller: &Caller, body: &[u8]) -> Result<Value, Failure> {
         let fields = FaceFields::parse(body)?;
-        let (face, warnings) = fields.into_face(FaceId::generate(), caller.account_id, clock::now().0)?;
+        let (face, warnings) =
+            fields.into_face(FaceId::generate(), caller.account_id, clock::now().0)?;
         self.room_for_one_more(caller.account_id).await?;
         self.check_default_model(&face)?;
-        let face = self.keep(face, FacePrimitives { rows: Vec::new(), component_counts: None }).await?;
+        let face =
+            self.keep(face, FacePrimitives { rows: Vec::new(), component_counts: None }).await?;
         self.render(caller.account_id, &face, &warnings).await
     }
 
@@ -68,7 +72,10 @@ impl Platform {
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(Failure {
                 loc: vec!["query".to_owned(), "limit".to_owned()],
-                ..Failure::new(ErrorCode::InvalidRequest, format!("limit must be from 1 to {PAGE_MAX}"))
+                ..Failure::new(
+                    ErrorCode::InvalidRequest,
+                    format!("limit must be from 1 to {PAGE_MAX}"),
+                )
             });
         }
         let rows = storage_faces::list_faces(&self.inner.db, account_id, after, limit + 1).await?;
@@ -102,7 +109,12 @@ impl Platform {
     ///
     /// # Errors
     /// 404, 422; 409 when others keep changing the face at the same time.
-    pub async fn update_face(&self, caller: &Caller, username: &str, body: &[u8]) -> Result<Value, Failure> {
+    pub async fn update_face(
+        &self,
+        caller: &Caller,
+        username: &str,
+        body: &[u8],
+    ) -> Result<Value, Failure> {
         for _ in 0..UPDATE_TRIES {
             let fields = FaceFields::parse(body)?;
             let mut face = self.stored_face(caller, username).await?;
@@ -110,7 +122,8 @@ impl Platform {
             self.check_default_model(&face)?;
             let (account_id, id, version) = (face.account_id, face.id, face.version);
             let content = content_of(face);
-            match storage_faces::update_face(&self.inner.db, account_id, id, version, content).await {
+            match storage_faces::update_face(&self.inner.db, account_id, id, version, content).await
+            {
                 Ok(row) => {
                     let face = face_from_row(row)?;
                     self.inner.directory.forget_face(account_id, &face.username);
@@ -146,12 +159,18 @@ impl Platform {
     ///
     /// # Errors
     /// 404; 422 with the path of the first wrong primitive, and nothing is changed.
-    pub async fn replace_primitives(&self, caller: &Caller, username: &str, body: &[u8]) -> Result<Value, Failure> {
+    pub async fn replace_primitives(
+        &self,
+        caller: &Caller,
+        username: &str,
+        body: &[u8],
+    ) -> Result<Value, Failure> {
         let primitives = faces::parse_primitives(body, &self.import_limits())?;
         let face = self.stored_face(caller, username).await?;
         let rows = stored_primitives(&primitives);
         let replaced =
-            storage_faces::replace_primitives(&self.inner.db, caller.account_id, face.id, rows).await;
+            storage_faces::replace_primitives(&self.inner.db, caller.account_id, face.id, rows)
+                .await;
         let face = match replaced {
             Ok(row) => face_from_row(row)?,
             Err(StorageError::Missing { .. }) => return Err(not_found(username)),
@@ -233,7 +252,12 @@ impl Platform {
         }
     }
 
-    async fn render(&self, account_id: AccountId, face: &Face, warnings: &[String]) -> Result<Value, Failure> {
+    async fn render(
+        &self,
+        account_id: AccountId,
+        face: &Face,
+        warnings: &[String],
+    ) -> Result<Value, Failure> {
         let profile_tokens = match face.component_counts {
             None => None,
             Some(_) => self
@@ -243,7 +267,11 @@ impl Platform {
                 .await?
                 .map(|loaded| Arc::clone(&loaded.persona).profile_tokens()),
         };
-        Ok(face.to_json(FaceRendering { owned_by: &account_id.to_string(), profile_tokens, warnings }))
+        Ok(face.to_json(FaceRendering {
+            owned_by: &account_id.to_string(),
+            profile_tokens,
+            warnings,
+        }))
     }
 }
 
@@ -256,7 +284,9 @@ fn taken(username: &FaceName) -> Failure {
         loc: vec!["body".to_owned(), "username".to_owned()],
         ..Failure::new(
             ErrorCode::Conflict,
-            format!("You already have a face `{username}`. Choose another username or change that face."),
+            format!(
+                "You already have a face `{username}`. Choose another username or change that face."
+            ),
         )
     }
 }
@@ -291,7 +321,8 @@ pub(super) fn face_from_row(row: FaceRow) -> Result<Face, Failure> {
         Failure::new(ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
     };
     let facts = Facts::from_stored(&row.facts).map_err(|_| broken("facts"))?;
-    let counts = row.component_counts.as_deref().map(serde_json::from_str::<ComponentCounts>).transpose();
+    let counts =
+        row.component_counts.as_deref().map(serde_json::from_str::<ComponentCounts>).transpose();
     Ok(Face {
         id: row.id,
         account_id: row.account_id,
@@ -334,5 +365,8 @@ fn stored_primitives(primitives: &[Primitive]) -> FacePrimitives {
             weight: primitive.weight,
         })
         .collect();
-    FacePrimitives { rows, component_counts: Some(json!(ComponentCounts::of(primitives)).to_string()) }
+    FacePrimitives {
+        rows,
+        component_counts: Some(json!(ComponentCounts::of(primitives)).to_string()),
+    }
 }

@@ -23,7 +23,11 @@ pub(super) struct PriceBook {
 }
 
 impl PriceBook {
-    pub(super) async fn load(db: &Db, catalog: &Catalog, markup_bps: i64) -> Result<Self, StorageError> {
+    pub(super) async fn load(
+        db: &Db,
+        catalog: &Catalog,
+        markup_bps: i64,
+    ) -> Result<Self, StorageError> {
         let mut by_model = HashMap::new();
         for model in catalog.listed() {
             let rate = ChargeRate { prices: model.prices, markup_bps };

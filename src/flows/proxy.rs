@@ -95,7 +95,8 @@ impl Flows {
         trace: &RequestTrace,
     ) -> Result<Reply<ProxySession>, Failure> {
         let request = MessagesRequest::parse(body)?;
-        let model = self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
+        let model =
+            self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
         let native = Native {
             stream: request.stream(),
             hide_usage: false,
@@ -122,7 +123,8 @@ impl Flows {
         trace: &RequestTrace,
     ) -> Result<Bytes, Failure> {
         let request = MessagesRequest::parse_count_tokens(body)?;
-        let model = self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
+        let model =
+            self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
         call::trace_target(trace, &model.id, &model);
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
@@ -156,7 +158,8 @@ impl Flows {
             native.choices,
             native.may_write_cache,
         );
-        let (mut billing, clamp) = self.open_billing(caller, None, &model, &estimate, trace).await?;
+        let (mut billing, clamp) =
+            self.open_billing(caller, None, &model, &estimate, trace).await?;
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
             endpoint: match native.parsed {
@@ -236,14 +239,12 @@ fn forwarded(model: &Model, parts: &NativeParts) -> Vec<(String, String)> {
 fn upstream_body(native: &Native, clamp: Option<u64>) -> Bytes {
     let model = &native.model;
     match &native.parsed {
-        Parsed::OpenAi(request) => {
-            request.to_openai(&OpenAiEdit {
-                model: &model.upstream_id,
-                system_prefix: None,
-                include_usage: true,
-                max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
-            })
-        }
+        Parsed::OpenAi(request) => request.to_openai(&OpenAiEdit {
+            model: &model.upstream_id,
+            system_prefix: None,
+            include_usage: true,
+            max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
+        }),
         Parsed::Anthropic(request) => request.with_model(&model.upstream_id),
     }
 }

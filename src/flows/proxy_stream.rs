@@ -43,7 +43,8 @@ pub enum ProxyEvent {
 /// metered.
 #[derive(Debug)]
 pub struct ProxySession {
-    body: UpstreamBody,
+    /// `None` once the upstream is done.
+    body: Option<UpstreamBody>,
     decoder: SseDecoder,
     tee: ProxyStream,
     ready: VecDeque<ProxyEvent>,
@@ -68,7 +69,7 @@ impl ProxySession {
         plan: &ProxyPlan,
     ) -> Result<Self, Failure> {
         let mut session = Self {
-            body: response.body,
+            body: Some(response.body),
             decoder: SseDecoder::new(flows.inner.options.sse_record_bytes_max),
             tee: ProxyStream::new(
                 plan.format,
@@ -103,7 +104,10 @@ impl ProxySession {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.money.is_relaying() {
-            let read = ready!(self.body.poll_next(cx));
+            let read = match &mut self.body {
+                Some(body) => ready!(body.poll_next(cx)),
+                None => None,
+            };
             self.read(read);
             return Poll::Ready(true);
         }
@@ -159,6 +163,12 @@ impl ProxySession {
     }
 
     fn end(&mut self, failure: Option<Failure>) {
+        if let Some(body) = self.body.take()
+            && failure.is_none()
+        {
+            // Its own end was seen: the connection can be used again.
+            body.release();
+        }
         self.money.end(self.tee.meter(), failure);
     }
 
@@ -170,7 +180,9 @@ impl ProxySession {
             Closing::Failed(failure) if held_back.is_empty() || !self.provider_told => {
                 self.ready.push_back(ProxyEvent::Failed(failure));
             }
-            Closing::Complete(_) | Closing::Failed(_) => self.ready.push_back(ProxyEvent::Bytes(held_back)),
+            Closing::Complete(_) | Closing::Failed(_) => {
+                self.ready.push_back(ProxyEvent::Bytes(held_back))
+            }
         }
     }
 }

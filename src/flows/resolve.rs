@@ -27,7 +27,8 @@ impl Flows {
     pub(super) async fn resolve(&self, caller: &Caller, model: &str) -> Result<Target, Failure> {
         match ModelSelector::split(model) {
             ModelSelector::FaceWithModel { face, llm } => {
-                let loaded = self.own_face(caller, face).await?.ok_or_else(|| face_not_found(face))?;
+                let loaded =
+                    self.own_face(caller, face).await?.ok_or_else(|| face_not_found(face))?;
                 let model = self.usable_override(llm)?;
                 permit_model(caller, &model)?;
                 Ok(Target { face: Some(loaded), model })
@@ -38,7 +39,8 @@ impl Flows {
                     permit_model(caller, &model)?;
                     return Ok(Target { face: Some(loaded), model });
                 }
-                let model = self.inner.providers.catalog().find(name).ok_or_else(|| self.unknown(name))?;
+                let model =
+                    self.inner.providers.catalog().find(name).ok_or_else(|| self.unknown(name))?;
                 permit_model(caller, &model)?;
                 Ok(Target { face: None, model })
             }
@@ -78,14 +80,18 @@ impl Flows {
 
     async fn own_face(&self, caller: &Caller, name: &str) -> Result<Option<LoadedFace>, Failure> {
         let Ok(username) = FaceName::parse(name) else { return Ok(None) };
-        let Some(face) = self.inner.platform.inner.directory.face(caller.account_id, &username).await? else {
+        let Some(face) =
+            self.inner.platform.inner.directory.face(caller.account_id, &username).await?
+        else {
             return Ok(None);
         };
         match &caller.allowed_faces {
-            Some(allowed) if !allowed.iter().any(|one| one == username.as_str()) => Err(Failure::new(
-                ErrorCode::FaceNotAllowed,
-                format!("This API key is not permitted to use the face `{username}`."),
-            )),
+            Some(allowed) if !allowed.iter().any(|one| one == username.as_str()) => {
+                Err(Failure::new(
+                    ErrorCode::FaceNotAllowed,
+                    format!("This API key is not permitted to use the face `{username}`."),
+                ))
+            }
             _ => Ok(Some(face)),
         }
     }

@@ -57,15 +57,25 @@ impl StreamMoney {
         if !self.is_relaying() {
             return;
         }
-        let Phase::Relaying(billing) = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let Phase::Relaying(billing) = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return;
+        };
         let (usage, basis) = meter.usage_reading(self.input_tokens_estimate);
         let (finish, payer) = match &failure {
             None => (Finish::Complete, Payer::Customer),
-            Some(failure) if failure.code == ErrorCode::ShuttingDown => (Finish::Shutdown, Payer::Operator),
+            Some(failure) if failure.code == ErrorCode::ShuttingDown => {
+                (Finish::Shutdown, Payer::Operator)
+            }
             Some(_) if self.charge_partial => (Finish::UpstreamError, Payer::Customer),
             Some(_) => (Finish::UpstreamError, Payer::Operator),
         };
-        let end = End { usage, basis, finish, payer, upstream_id: meter.upstream_id().map(str::to_owned) };
+        let end = End {
+            usage,
+            basis,
+            finish,
+            payer,
+            upstream_id: meter.upstream_id().map(str::to_owned),
+        };
         let produced = failure.is_none() || meter.output_seen();
         let mut settlement: Settlement = async move {
             if produced {
@@ -84,7 +94,9 @@ impl StreamMoney {
 
     /// Waits for the settlement (gate 2). `None` when it has been told already.
     pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Closing>> {
-        let Phase::Settling { settlement, failure } = &mut self.phase else { return Poll::Ready(None) };
+        let Phase::Settling { settlement, failure } = &mut self.phase else {
+            return Poll::Ready(None);
+        };
         let settled = ready!(settlement.poll_unpin(cx));
         let failure = failure.take();
         self.phase = Phase::Ended;

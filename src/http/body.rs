@@ -21,7 +21,8 @@ use crate::{
 pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, Failure> {
     let headers = req.headers();
     let api_key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let bearer =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
     let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     Ok(caller)
@@ -46,11 +47,16 @@ pub(super) async fn json_body(
     let too_large = || {
         Failure::new(
             ErrorCode::BodyTooLarge,
-            format!("The request body is larger than {body_bytes_max} bytes, the most this server accepts."),
+            format!(
+                "The request body is larger than {body_bytes_max} bytes, the most this server accepts."
+            ),
         )
     };
     let announced = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > body_bytes_max) {
+    if announced
+        .and_then(|length| length.parse::<u64>().ok())
+        .is_some_and(|length| length > body_bytes_max)
+    {
         return Err(too_large());
     }
     let read = payload.to_bytes_limited(limit).await.map_err(|_| too_large())?;
@@ -59,7 +65,10 @@ pub(super) async fn json_body(
         return Err(Failure {
             loc: vec!["body".to_owned()],
             validation: "missing",
-            ..Failure::new(ErrorCode::InvalidRequest, "The request body is empty. Send a JSON object.")
+            ..Failure::new(
+                ErrorCode::InvalidRequest,
+                "The request body is empty. Send a JSON object.",
+            )
         });
     }
     Ok(body)
@@ -83,20 +92,28 @@ fn check_content_type(req: &HttpRequest) -> Result<(), Failure> {
 pub(super) fn failure_of(error: &actix_web::Error) -> Failure {
     if let Some(payload) = error.as_error::<PayloadError>() {
         return match payload {
-            PayloadError::Overflow => Failure::new(ErrorCode::BodyTooLarge, "The request body is too large."),
+            PayloadError::Overflow => {
+                Failure::new(ErrorCode::BodyTooLarge, "The request body is too large.")
+            }
             _ => Failure {
                 loc: vec!["body".to_owned()],
-                ..Failure::new(ErrorCode::InvalidRequest, "The request body broke off before its end.")
+                ..Failure::new(
+                    ErrorCode::InvalidRequest,
+                    "The request body broke off before its end.",
+                )
             },
         };
     }
     let response: &dyn ResponseError = error.as_response_error();
     match response.status_code() {
         StatusCode::NOT_FOUND => Failure::new(ErrorCode::RouteNotFound, "There is no such path."),
-        StatusCode::PAYLOAD_TOO_LARGE => Failure::new(ErrorCode::BodyTooLarge, "The request body is too large."),
-        status if status.is_client_error() => {
-            Failure::new(ErrorCode::InvalidRequest, "The request can't be read. Check its path, query and headers.")
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Failure::new(ErrorCode::BodyTooLarge, "The request body is too large.")
         }
+        status if status.is_client_error() => Failure::new(
+            ErrorCode::InvalidRequest,
+            "The request can't be read. Check its path, query and headers.",
+        ),
         _ => {
             log::error!(target: "faces::http", "actix-web failed: {error}");
             Failure::new(ErrorCode::Internal, crate::flows::failure::INTERNAL_MESSAGE)

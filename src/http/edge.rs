@@ -10,12 +10,12 @@ use std::{
 };
 
 use actix_web::{
-    HttpMessage, HttpRequest,
-    body::MessageBody,
+    HttpMessage, HttpRequest, HttpResponse, ResponseError,
+    body::BoxBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{
         ConnectionType,
-        header::{HeaderName, HeaderValue},
+        header::{HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
@@ -23,7 +23,7 @@ use actix_web::{
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem;
+use super::problem::{self, Dialect};
 use crate::{
     domain::{ErrorCode, RequestId},
     flows::{Caller, Failure, RequestTrace, failure::INTERNAL_MESSAGE},
@@ -71,13 +71,18 @@ impl EdgeState {
     /// Requests in flight now.
     #[must_use]
     pub fn inflight(&self) -> usize {
-        usize::try_from(self.inflight_max).unwrap_or(usize::MAX).saturating_sub(self.inflight.available_permits())
+        usize::try_from(self.inflight_max)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(self.inflight.available_permits())
     }
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
         if self.draining.load(Ordering::Acquire) {
-            return Err(Failure::new(ErrorCode::ShuttingDown, "The server is shutting down. Try again shortly.")
-                .retry_after(FULL_RETRY_AFTER_MS));
+            return Err(Failure::new(
+                ErrorCode::ShuttingDown,
+                "The server is shutting down. Try again shortly.",
+            )
+            .retry_after(FULL_RETRY_AFTER_MS));
         }
         Arc::clone(&self.inflight).try_acquire_owned().map_err(|_| {
             Failure::new(
@@ -113,8 +118,8 @@ fn new_request_id() -> String {
 /// Never: what fails inside is rendered here.
 pub(super) async fn edge(
     req: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let request_id = new_request_id();
     let is_probe = matches!(req.path(), "/healthz" | "/readyz");
@@ -134,43 +139,72 @@ pub(super) async fn edge(
     };
     let trace = RequestTrace::new(line, started, permit);
     req.extensions_mut().insert(trace.clone());
-    let http_req = req.request().clone();
-    let mut response = match refusal {
-        Some(failure) => {
-            drop(req);
-            refuse(http_req.clone(), &failure)
-        }
-        None => match AssertUnwindSafe(next.call(req)).catch_unwind().await {
-            Ok(Ok(response)) => response.map_into_boxed_body(),
-            Ok(Err(error)) => refuse(http_req.clone(), &super::body::failure_of(&error)),
-            Err(_) => {
-                log::error!(target: "faces::http", "request_id={request_id} a handler panicked");
-                refuse(http_req.clone(), &Failure::new(ErrorCode::Internal, INTERNAL_MESSAGE))
-            }
-        },
+    let dialect = Dialect::of(req.request());
+    let called = match refusal {
+        Some(failure) => Ok(Ok(refuse(req, &failure))),
+        None => AssertUnwindSafe(next.call(req)).catch_unwind().await,
     };
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
-        if problem::Dialect::of(&http_req) == problem::Dialect::Anthropic
-            && !response.headers().contains_key(&REQUEST_ID)
-        {
-            response.headers_mut().insert(REQUEST_ID, value.clone());
+    let failure = match called {
+        Ok(Ok(response)) => {
+            let mut response = response.map_into_boxed_body();
+            identify(response.headers_mut(), dialect, &request_id);
+            let status = response.status().as_u16();
+            trace.update(|line| {
+                line.status = status;
+                line.first_byte = Some(started.elapsed());
+            });
+            return Ok(response);
         }
-        response.headers_mut().insert(X_REQUEST_ID, value);
-    }
-    let status = response.status().as_u16();
+        Ok(Err(error)) => super::body::failure_of(&error),
+        Err(_) => {
+            log::error!(target: "faces::http", "request_id={request_id} a handler panicked");
+            Failure::new(ErrorCode::Internal, INTERNAL_MESSAGE)
+        }
+    };
     trace.update(|line| {
-        line.status = status;
-        line.first_byte = Some(started.elapsed());
+        line.status = failure.code.row().status;
+        line.error = Some(failure.code);
     });
-    Ok(response)
+    Err(Problem { dialect, failure, request_id }.into())
 }
 
-fn refuse(req: HttpRequest, failure: &Failure) -> ServiceResponse {
-    let mut response = problem::respond(&req, failure);
+/// A failure that left a handler without its request (a panic, an error of actix-web).
+#[derive(Debug)]
+struct Problem {
+    dialect: Dialect,
+    failure: Failure,
+    request_id: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.failure.code.as_str())
+    }
+}
+
+impl ResponseError for Problem {
+    fn error_response(&self) -> HttpResponse {
+        let mut response = problem::render(self.dialect, &self.failure, Some(&self.request_id));
+        identify(response.headers_mut(), self.dialect, &self.request_id);
+        response
+    }
+}
+
+/// Puts the request's id where each kind of client looks for it.
+fn identify(headers: &mut HeaderMap, dialect: Dialect, request_id: &str) {
+    let Ok(value) = HeaderValue::from_str(request_id) else { return };
+    if dialect == Dialect::Anthropic && !headers.contains_key(&REQUEST_ID) {
+        headers.insert(REQUEST_ID, value.clone());
+    }
+    headers.insert(X_REQUEST_ID, value);
+}
+
+fn refuse(req: ServiceRequest, failure: &Failure) -> ServiceResponse<BoxBody> {
+    let mut response = problem::respond(req.request(), failure);
     if failure.code == ErrorCode::ShuttingDown {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    ServiceResponse::new(req, response)
+    req.into_response(response)
 }
 
 /// The request's trace. Every request that passed [`edge`] has one.

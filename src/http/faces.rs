@@ -17,7 +17,11 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
-pub(super) async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn create(
+    req: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     let created = async {
         let caller = body::caller(&req, &state.flows).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
@@ -36,21 +40,26 @@ pub(super) async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpR
             .map_err(|_| bad_query("query", "The query can't be read."))?;
         let limit = match &query.limit {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| bad_query("limit", "limit must be a whole number"))?),
+            Some(text) => {
+                Some(text.parse().map_err(|_| bad_query("limit", "limit must be a whole number"))?)
+            }
         };
         let after = match &query.cursor {
             None => None,
-            Some(text) => Some(
-                text.parse::<FaceId>()
-                    .map_err(|_| bad_query("cursor", "cursor must be the next_cursor of the page before"))?,
-            ),
+            Some(text) => Some(text.parse::<FaceId>().map_err(|_| {
+                bad_query("cursor", "cursor must be the next_cursor of the page before")
+            })?),
         };
         state.flows.platform().list_faces(&caller, after, limit).await
     };
     json(&req, listed.await)
 }
 
-pub(super) async fn read(req: HttpRequest, path: web::Path<String>, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn read(
+    req: HttpRequest,
+    path: web::Path<String>,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows).await?;
         state.flows.platform().read_face(&caller, &path).await
@@ -72,7 +81,11 @@ pub(super) async fn update(
     json(&req, updated.await)
 }
 
-pub(super) async fn delete(req: HttpRequest, path: web::Path<String>, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn delete(
+    req: HttpRequest,
+    path: web::Path<String>,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     let deleted = async {
         let caller = body::caller(&req, &state.flows).await?;
         state.flows.platform().delete_face(&caller, &path).await

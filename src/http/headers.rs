@@ -11,7 +11,8 @@ use crate::flows::ReplyNotes;
 pub(super) fn write_notes(response: &mut HttpResponse, notes: &ReplyNotes) {
     let headers = response.headers_mut();
     for (name, value) in &notes.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
             && !headers.contains_key(&name)
         {
             headers.insert(name, value);

@@ -5,14 +5,22 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::{body, edge, headers, problem, routes::HttpState, sse};
 use crate::flows::{Failure, Reply};
 
-pub(super) async fn chat(req: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn chat(
+    req: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     match answer(&req, payload, &state).await {
         Ok(response) => response,
         Err(failure) => problem::respond(&req, &failure),
     }
 }
 
-async fn answer(req: &HttpRequest, payload: web::Payload, state: &HttpState) -> Result<HttpResponse, Failure> {
+async fn answer(
+    req: &HttpRequest,
+    payload: web::Payload,
+    state: &HttpState,
+) -> Result<HttpResponse, Failure> {
     let caller = body::caller(req, &state.flows).await?;
     let body = body::json_body(req, payload, state.body_bytes_max).await?;
     Ok(match state.flows.chat(&caller, body, &edge::trace(req)).await? {

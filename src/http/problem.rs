@@ -36,7 +36,11 @@ impl Dialect {
             return Self::Anthropic;
         }
         let openai = ["/v1/chat", "/v1/openai", "/v1/models"];
-        if openai.iter().any(|prefix| path.starts_with(prefix)) { Self::OpenAi } else { Self::Faces }
+        if openai.iter().any(|prefix| path.starts_with(prefix)) {
+            Self::OpenAi
+        } else {
+            Self::Faces
+        }
     }
 }
 
@@ -101,8 +105,13 @@ pub fn body(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> By
 #[must_use]
 pub fn stream_event(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> Bytes {
     let extra = extra(failure);
-    let error =
-        ErrorBody { code: failure.code, message: &failure.message, param: None, request_id, extra: &extra };
+    let error = ErrorBody {
+        code: failure.code,
+        message: &failure.message,
+        param: None,
+        request_id,
+        extra: &extra,
+    };
     match dialect {
         Dialect::Anthropic => errors::anthropic_error_event(&error),
         Dialect::OpenAi | Dialect::Faces => errors::openai_error_event(&error),
@@ -113,8 +122,13 @@ pub fn stream_event(dialect: Dialect, failure: &Failure, request_id: Option<&str
 #[must_use]
 pub fn chat_stream_data(failure: &Failure) -> Bytes {
     let extra = extra(failure);
-    let error =
-        ErrorBody { code: failure.code, message: &failure.message, param: None, request_id: None, extra: &extra };
+    let error = ErrorBody {
+        code: failure.code,
+        message: &failure.message,
+        param: None,
+        request_id: None,
+        extra: &extra,
+    };
     errors::openai_error_data(&error)
 }
 

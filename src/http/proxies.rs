@@ -5,7 +5,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::{body, edge, headers, problem, routes::HttpState, sse};
 use crate::flows::{Failure, NativeParts, Reply, proxy_stream::ProxySession};
 
-pub(super) async fn openai(req: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn openai(
+    req: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     let answered = async {
         let caller = body::caller(&req, &state.flows).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
@@ -14,7 +18,11 @@ pub(super) async fn openai(req: HttpRequest, payload: web::Payload, state: web::
     render(&req, answered.await, &state)
 }
 
-pub(super) async fn anthropic(req: HttpRequest, payload: web::Payload, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn anthropic(
+    req: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     let answered = async {
         let caller = body::caller(&req, &state.flows).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
@@ -39,7 +47,11 @@ pub(super) async fn count_tokens(
     }
 }
 
-fn render(req: &HttpRequest, answered: Result<Reply<ProxySession>, Failure>, state: &HttpState) -> HttpResponse {
+fn render(
+    req: &HttpRequest,
+    answered: Result<Reply<ProxySession>, Failure>,
+    state: &HttpState,
+) -> HttpResponse {
     match answered {
         Ok(Reply::Json { body, notes }) => {
             let mut response = HttpResponse::Ok().content_type("application/json").body(body);
@@ -56,7 +68,9 @@ fn parts(req: &HttpRequest) -> NativeParts {
     let headers = req
         .headers()
         .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        })
         .collect();
     let query = Some(req.query_string()).filter(|query| !query.is_empty()).map(str::to_owned);
     NativeParts { headers, query }

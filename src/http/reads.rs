@@ -20,7 +20,10 @@ pub(super) async fn readyz(
     edge: web::Data<EdgeState>,
 ) -> HttpResponse {
     if !edge.is_ready() {
-        return problem::respond(&req, &Failure::new(ErrorCode::ShuttingDown, "The server is shutting down."));
+        return problem::respond(
+            &req,
+            &Failure::new(ErrorCode::ShuttingDown, "The server is shutting down."),
+        );
     }
     match state.flows.platform().ready().await {
         Ok(()) => HttpResponse::Ok().json(json!({"status": "ready"})),
@@ -42,7 +45,11 @@ pub(super) async fn models(req: HttpRequest, state: web::Data<HttpState>) -> Htt
     json_bytes(body)
 }
 
-pub(super) async fn model(req: HttpRequest, path: web::Path<String>, state: web::Data<HttpState>) -> HttpResponse {
+pub(super) async fn model(
+    req: HttpRequest,
+    path: web::Path<String>,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
     let found = match body::caller(&req, &state.flows).await {
         Ok(caller) => state.flows.platform().model(&caller, &path),
         Err(failure) => Err(failure),
@@ -57,12 +64,15 @@ pub(super) async fn model(req: HttpRequest, path: web::Path<String>, state: web:
 }
 
 pub(super) async fn account_state(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    let read = async { state.flows.platform().account_state(&body::caller(&req, &state.flows).await?).await };
+    let read = async {
+        state.flows.platform().account_state(&body::caller(&req, &state.flows).await?).await
+    };
     json(&req, read.await)
 }
 
 pub(super) async fn balance(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    let read = async { state.flows.platform().balance(&body::caller(&req, &state.flows).await?).await };
+    let read =
+        async { state.flows.platform().balance(&body::caller(&req, &state.flows).await?).await };
     json(&req, read.await)
 }
 

@@ -31,9 +31,12 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
             .service(resource("/v1/chat/completions").route(web::post().to(inference::chat)))
             .service(resource("/v1/openai/chat/completions").route(web::post().to(proxies::openai)))
             .service(resource("/v1/anthropic/messages").route(web::post().to(proxies::anthropic)))
-            .service(resource("/v1/anthropic/v1/messages").route(web::post().to(proxies::anthropic)))
             .service(
-                resource("/v1/anthropic/messages/count_tokens").route(web::post().to(proxies::count_tokens)),
+                resource("/v1/anthropic/v1/messages").route(web::post().to(proxies::anthropic)),
+            )
+            .service(
+                resource("/v1/anthropic/messages/count_tokens")
+                    .route(web::post().to(proxies::count_tokens)),
             )
             .service(
                 resource("/v1/anthropic/v1/messages/count_tokens")
@@ -57,7 +60,10 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
                     .route(web::patch().to(faces::update))
                     .route(web::delete().to(faces::delete)),
             )
-            .service(resource("/v1/faces/{face}/primitives").route(web::put().to(faces::replace_primitives)))
+            .service(
+                resource("/v1/faces/{face}/primitives")
+                    .route(web::put().to(faces::replace_primitives)),
+            )
             .default_service(web::route().to(no_route)),
     );
 }

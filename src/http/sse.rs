@@ -47,7 +47,8 @@ pub(super) fn chat(
             data(problem::chat_stream_data(&failure))
         }
     });
-    let mut response = sse::Sse::from_infallible_stream(events).with_keep_alive(heartbeat).respond_to(req);
+    let mut response =
+        sse::Sse::from_infallible_stream(events).with_keep_alive(heartbeat).respond_to(req);
     finish_head(&mut response, notes);
     response
 }

@@ -80,14 +80,19 @@ impl Catalog {
                 _ => spec.base_url,
             };
             let key = spec.key_env.as_ref().and_then(|variable| options.keys.get(variable));
+            // A server of one's own (Ollama, vLLM, llama.cpp) behind the provider's name.
+            let key_env = match key {
+                None if options.base_urls.contains_key(&name) => None,
+                _ => spec.key_env,
+            };
             let provider = Provider {
-                key: usable_key(&name, spec.key_env.as_deref(), key)?,
+                key: usable_key(&name, key_env.as_deref(), key)?,
                 name: name.clone(),
                 format: spec.format,
                 base_url,
                 cancel_stops_billing: spec.cancel_stops_billing,
                 kind: if spec.sandbox { ProviderKind::Sandbox } else { ProviderKind::Http },
-                key_env: spec.key_env,
+                key_env,
             };
             providers.insert(name, Arc::new(provider));
         }

@@ -15,7 +15,7 @@ use actix::{Actor, Addr};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
-    sync::{Semaphore, TryAcquireError, oneshot},
+    sync::{Semaphore, TryAcquireError, oneshot, watch},
     time::Instant,
 };
 
@@ -155,6 +155,8 @@ struct Inner {
     tls: Arc<rustls::ClientConfig>,
     limits: PoolLimits,
     draining: AtomicBool,
+    /// Set once, by [`Providers::cut`].
+    cut: watch::Sender<bool>,
     workers_started: AtomicU64,
 }
 
@@ -187,6 +189,7 @@ impl Providers {
             tls,
             limits,
             draining: AtomicBool::new(false),
+            cut: watch::Sender::new(false),
             workers_started: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -261,7 +264,9 @@ impl Providers {
             if let Some((_, worker)) = workers.iter().find(|(pool, _)| pool.ptr_eq(&own)) {
                 return Ok(worker.clone());
             }
-            let worker = ProviderWorker::new(&self.inner.tls, self.inner.limits).start();
+            let worker =
+                ProviderWorker::new(&self.inner.tls, self.inner.limits, self.inner.cut.subscribe())
+                    .start();
             self.inner.workers_started.fetch_add(1, Ordering::Relaxed);
             workers.push((own, worker.clone()));
             Ok(worker)
@@ -285,6 +290,13 @@ impl Providers {
             }
         }
         self.inner.states.values().map(|state| self.inflight(state)).sum()
+    }
+
+    /// Ends every running call with [`ProviderError::ShuttingDown`], so that whoever reads its body
+    /// can tell the client and settle; refuses new calls.
+    pub fn cut(&self) {
+        self.inner.draining.store(true, Ordering::Release);
+        self.inner.cut.send_replace(true);
     }
 
     fn inflight(&self, state: &ProviderState) -> usize {

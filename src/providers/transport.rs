@@ -23,7 +23,11 @@ use awc::{
     http::{StatusCode, Uri, Version, header},
 };
 use futures_util::{StreamExt, future::LocalBoxFuture};
-use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     Dispatch, ProviderError,
@@ -107,15 +111,21 @@ pub(super) struct Transport {
     fresh: Client,
     tls: Arc<rustls::ClientConfig>,
     limits: PoolLimits,
+    cut: watch::Receiver<bool>,
 }
 
 impl Transport {
-    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
+    pub(super) fn new(
+        tls: &Arc<rustls::ClientConfig>,
+        limits: PoolLimits,
+        cut: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             pooled: RefCell::new(client(tls, &limits, POOL_KEEP_ALIVE)),
             fresh: client(tls, &limits, Duration::ZERO),
             tls: Arc::clone(tls),
             limits,
+            cut,
         }
     }
 
@@ -183,7 +193,9 @@ impl Transport {
         let failed = |error| (PumpEnd::Failed, Some(Part::Failed(error)));
         let idle = tokio::time::sleep(self.limits.idle_timeout);
         let total = tokio::time::sleep_until(started + self.limits.total_timeout);
-        tokio::pin!(idle, total);
+        let mut cut = self.cut.clone();
+        let cut = cut.wait_for(|is_cut| *is_cut);
+        tokio::pin!(idle, total, cut);
         let mut received: u64 = 0;
         loop {
             idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
@@ -193,6 +205,7 @@ impl Transport {
                 item = response.next() => item,
                 () = &mut idle => return failed(ProviderError::IdleTimeout),
                 () = &mut total => return failed(ProviderError::TotalTimeout),
+                _ = &mut cut => return failed(ProviderError::ShuttingDown),
             };
             let chunk = match item {
                 Some(Ok(chunk)) if chunk.is_empty() => continue,

@@ -7,7 +7,7 @@ use std::{
 
 use actix::{Actor, Context, Handler, Message};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -37,11 +37,16 @@ pub(super) struct Call {
 pub(super) struct ProviderWorker {
     transport: Rc<Transport>,
     limits: PoolLimits,
+    cut: watch::Receiver<bool>,
 }
 
 impl ProviderWorker {
-    pub(super) fn new(tls: &Arc<rustls::ClientConfig>, limits: PoolLimits) -> Self {
-        Self { transport: Rc::new(Transport::new(tls, limits)), limits }
+    pub(super) fn new(
+        tls: &Arc<rustls::ClientConfig>,
+        limits: PoolLimits,
+        cut: watch::Receiver<bool>,
+    ) -> Self {
+        Self { transport: Rc::new(Transport::new(tls, limits, cut.clone())), limits, cut }
     }
 }
 
@@ -58,7 +63,7 @@ impl Handler<Call> for ProviderWorker {
                 actix::spawn(run(Rc::clone(&self.transport), self.limits, call));
             }
             ProviderKind::Sandbox => {
-                actix::spawn(run_sandbox(self.limits, call));
+                actix::spawn(run_sandbox(self.limits, self.cut.clone(), call));
             }
         }
     }
@@ -120,7 +125,7 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
 }
 
 /// One call to the sandbox: the same channel, the same cancellation, no network.
-async fn run_sandbox(limits: PoolLimits, call: Call) {
+async fn run_sandbox(limits: PoolLimits, mut cut: watch::Receiver<bool>, call: Call) {
     let Call { dispatch, reply, state, permit } = call;
     let answer = sandbox::answer(&dispatch.body, dispatch.endpoint);
     let (parts, body) = mpsc::channel(limits.channel_chunks);
@@ -140,6 +145,11 @@ async fn run_sandbox(limits: PoolLimits, call: Call) {
                 biased;
                 () = parts.closed() => {
                     state.counters.cancelled();
+                    return;
+                }
+                _ = cut.wait_for(|is_cut| *is_cut) => {
+                    state.counters.failed();
+                    let _ = parts.send(Part::Failed(ProviderError::ShuttingDown)).await;
                     return;
                 }
                 () = tokio::time::sleep(limits.sandbox_delta_interval) => {}

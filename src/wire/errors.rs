@@ -89,7 +89,12 @@ pub fn faces_error_json(error: &ErrorBody<'_>) -> Bytes {
 /// FastAPI's list form of a validation error, for the platform routes:
 /// `{"detail":[{"type","loc":["body",…],"msg"}],"code":"…"}`.
 #[must_use]
-pub fn faces_validation_json(loc: &[String], type_word: &str, message: &str, code: ErrorCode) -> Bytes {
+pub fn faces_validation_json(
+    loc: &[String],
+    type_word: &str,
+    message: &str,
+    code: ErrorCode,
+) -> Bytes {
     bytes(&json!({
         "detail": [{ "type": type_word, "loc": location(loc), "msg": message }],
         "code": code.as_str(),
