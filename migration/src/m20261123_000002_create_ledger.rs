@@ -93,8 +93,7 @@ const TABLES: &[&str] = &[
         flush_seq {bigint} NULL,
         created_at {bigint} NOT NULL,
         memo TEXT NULL,
-        PRIMARY KEY (id, kind),
-        CHECK (debit_account <> credit_account)
+        PRIMARY KEY (id, kind)
     ){clustered}",
     "CREATE UNIQUE INDEX ledger_transfer_external_ref ON ledger_transfer (external_ref)
         WHERE external_ref IS NOT NULL",

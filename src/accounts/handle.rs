@@ -97,13 +97,13 @@ where
 /// The credits of every account. Cheap to clone; usable from any thread.
 #[derive(Clone)]
 pub struct Accounts {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     store: Arc<dyn LedgerStore>,
     instance: InstanceId,
-    live: Arc<Live>,
+    pub(super) live: Arc<Live>,
     registry: Addr<AccountRegistry>,
     link: Arc<Link>,
 }

@@ -7,6 +7,8 @@ mod faces;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod opening;
 #[cfg(test)]
 #[path = "../support/postgres.rs"]

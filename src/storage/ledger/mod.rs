@@ -18,6 +18,7 @@
 //! Invariants I1–I8 are those of [`crate::domain::ledger`]; they are tested beside `decide.rs` and
 //! by `tests/store_suite` on both databases.
 
+pub mod audit;
 mod decide;
 mod flush;
 mod instance;
@@ -28,6 +29,7 @@ mod sql;
 
 use std::sync::Arc;
 
+pub use audit::{AuditReport, audit};
 pub use instance::{close_instance, register_instance};
 pub use recovery::{RecoveryReport, RecoveryScope, recover};
 
