@@ -91,7 +91,7 @@ impl SseDecoder {
 
     /// Adds bytes; then call [`Self::next`] until it says `None`.
     pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
+        if !chunk.is_empty() && !self.failed {
             self.chunks.push_back(chunk);
         }
     }
