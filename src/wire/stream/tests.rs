@@ -254,6 +254,7 @@ fn upstream_errors_and_nonsense_are_faults_and_stay_faults() {
         (UpstreamFormat::OpenAiChat, start.clone() + "data: {\"choices\":{}}\n\n", Box::new(malformed)),
         (UpstreamFormat::OpenAiChat, start.replace(r#""x""#, r#""x\q""#), Box::new(malformed)),
         (UpstreamFormat::OpenAiChat, start.clone() + &start.replace(r#""x""#, r#""x\q""#), Box::new(malformed)),
+        (UpstreamFormat::OpenAiChat, start.clone() + &openai_chunk(&json!({}), &json!("error"), ""), Box::new(error(ErrorCode::UpstreamFailed))),
         (UpstreamFormat::OpenAiChat, start.clone() + "data: pong\n\n", Box::new(malformed)),
         (UpstreamFormat::AnthropicMessages, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n".to_owned(), Box::new(error(ErrorCode::UpstreamOverloaded))),
         (UpstreamFormat::AnthropicMessages, "data: {\"type\":\n\n".to_owned(), Box::new(malformed)),

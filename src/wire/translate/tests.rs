@@ -1,5 +1,6 @@
 //! Translated requests, as snapshots and as refusals.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::wire::RequestErrorKind;
@@ -342,4 +343,74 @@ fn references_that_multiply_are_refused_early() {
     let format = json!({"type": "json_schema", "json_schema": {"schema": schema}});
     let error = try_translate(&with(json!({"response_format": format})), &TARGET).unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::Unsupported);
+}
+
+/// A request that uses everything, for a property that breaks pieces of it.
+fn rich() -> Value {
+    json!({"model": "a", "stop": ["x"], "temperature": 0.5, "reasoning_effort": "low", "user": "u",
+        "tools": [weather_tool()], "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "response_format": person_format(), "service_tier": "auto", "messages": [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": [{"type": "text", "text": "T"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+        {"role": "assistant", "content": "C", "tool_calls": [call("c", "{}"), call("d", "")]},
+        {"role": "tool", "tool_call_id": "d", "content": "r"},
+        {"role": "system", "content": "mid"},
+        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "r"}]},
+        {"role": "user", "content": "end"}]})
+}
+
+/// Puts `with` in the place of the node number `at`, counted depth first.
+fn replace_node(value: &mut Value, at: &mut usize, with: &Value) {
+    if *at == 0 {
+        *value = with.clone();
+    }
+    *at = at.wrapping_sub(1);
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(|it| replace_node(it, at, with)),
+        Value::Object(map) => map.values_mut().for_each(|it| replace_node(it, at, with)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #[test]
+    fn a_broken_request_is_refused_or_translated_into_a_legal_one(
+        at in 0_usize..130,
+        with in prop_oneof![
+            Just(json!(null)), Just(json!("")), Just(json!("text")), Just(json!("user")), Just(json!("assistant")),
+            Just(json!("system")), Just(json!(-1)), Just(json!([])), Just(json!({})), Just(json!([{}])),
+            Just(json!({"type": "text", "text": "x"})), Just(json!({"$ref": "#"})), Just(json!("\u{0}{")),
+        ],
+        modern in any::<bool>(), mid in any::<bool>(),
+    ) {
+        let mut body = rich();
+        replace_node(&mut body, &mut { at }, &with);
+        let Ok(request) = ChatRequest::parse(Bytes::from(body.to_string())) else { return Ok(()) };
+        let base = if modern { TARGET } else { OLD };
+        let target = AnthropicTarget { accepts_mid_system: mid, ..base };
+        let Ok(translated) = request_to_anthropic(&request, &target) else { return Ok(()) };
+        let out: Value = serde_json::from_slice(&translated.body).unwrap();
+        let messages = out["messages"].as_array().unwrap();
+        prop_assert_eq!(&messages[0]["role"], "user");
+        for pair in messages.windows(2) {
+            prop_assert!(pair[0]["role"] != pair[1]["role"], "same roles are merged");
+        }
+        for message in messages {
+            let blocks = message["content"].as_array().unwrap();
+            prop_assert!(!blocks.is_empty());
+            let results: Vec<bool> = blocks.iter().map(|it| it["type"] == "tool_result").collect();
+            prop_assert!(results.is_sorted_by(|a, b| a >= b), "results stand first: {message}");
+            for block in blocks.iter().filter(|it| it["type"] == "text") {
+                prop_assert!(!block["text"].as_str().unwrap().trim().is_empty());
+            }
+        }
+        let count = |message: &Value, kind: &str| {
+            message["content"].as_array().unwrap().iter().filter(|it| it["type"] == kind).count()
+        };
+        for (index, message) in messages.iter().enumerate() {
+            let results = messages.get(index + 1).map_or(0, |next| count(next, "tool_result"));
+            prop_assert_eq!(count(message, "tool_use"), results, "results follow their calls");
+        }
+    }
 }
