@@ -168,3 +168,6 @@ impl MessagesRequest {
         raw::splice(text, edits)
     }
 }
+
+#[cfg(test)]
+mod tests;

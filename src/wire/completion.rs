@@ -74,7 +74,11 @@ fn read_openai(
     }
     let malformed = UpstreamFault::Malformed { detail: "the body has no choices" };
     let choices = object.get("choices").ok_or_else(|| malformed.clone())?;
-    let choices: Vec<Choice<'_>> = serde_json::from_str(choices.get()).map_err(|_| malformed)?;
+    let choices: Vec<Choice<'_>> =
+        serde_json::from_str(choices.get()).map_err(|_| malformed.clone())?;
+    if choices.is_empty() {
+        return Err(malformed);
+    }
     let mut meter = Meter::new(options.context_tokens_max);
     for choice in &choices {
         for (key, value) in choice.message.iter().flat_map(|message| &message.0) {
@@ -196,6 +200,8 @@ impl Gathered {
                 let name = block.text("name").unwrap_or_default();
                 meter.note_text((name.len() + input.len()) as u64);
                 if options.unwrap_tool && name == STRUCTURED_OUTPUT_TOOL {
+                    // Words before the call are not part of the asked-for JSON.
+                    self.content.clear();
                     self.content.push_str(input);
                     self.has_text = true;
                 } else {

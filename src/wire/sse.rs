@@ -91,7 +91,7 @@ impl SseDecoder {
 
     /// Adds bytes; then call [`Self::next`] until it says `None`.
     pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
+        if !chunk.is_empty() && !self.failed {
             self.chunks.push_back(chunk);
         }
     }
@@ -230,7 +230,7 @@ fn field(line: &[u8], name: &[u8]) -> Option<usize> {
 }
 
 /// Writes `data: <json>` and the blank line. `json` must hold no line break (JSON text that
-/// `serde_json` or this room wrote has none; [`one_line`] makes it so).
+/// `serde_json` or this room wrote has none).
 pub fn encode_data(json: &[u8], out: &mut BytesMut) {
     out.reserve(json.len() + 8);
     out.extend_from_slice(b"data: ");

@@ -1,16 +1,15 @@
 //! Streams of Anthropic-format upstreams, turned into OpenAI chunks.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     domain::Usage,
     wire::{
         FinishReason, Meter, SseRecord, UpstreamFault, UpstreamFormat,
-        raw::{self, RawObject, Text},
+        raw::{self, RawObject},
         sse,
         translate::STRUCTURED_OUTPUT_TOOL,
         upstream_error, usage,
@@ -68,21 +67,11 @@ pub(super) struct Events {
     fault: Option<UpstreamFault>,
 }
 
-/// An event of the stream. Fields of other kinds of events are absent.
-#[derive(Deserialize)]
+/// An event of the stream.
 pub(super) struct Event<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Text<'a>,
-    #[serde(borrow, default)]
-    message: Option<RawObject<'a>>,
-    #[serde(borrow, default)]
-    content_block: Option<RawObject<'a>>,
-    #[serde(borrow, default)]
-    delta: Option<RawObject<'a>>,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
+    kind: Cow<'a, str>,
+    /// The object that events of its kind are about: `message`, `content_block` or `delta`.
+    part: RawObject<'a>,
 }
 
 impl Events {
@@ -122,60 +111,70 @@ impl Events {
         }
         let text = std::str::from_utf8(data)
             .map_err(|_| UpstreamFault::Malformed { detail: "an event is not UTF-8" })?;
-        let event: Event<'a> = serde_json::from_str(text)
-            .map_err(|_| UpstreamFault::Malformed { detail: "an event is not a JSON event" })?;
-        match event.kind.0.as_ref() {
+        let malformed = UpstreamFault::Malformed { detail: "an event is not a JSON event" };
+        let object = RawObject::parse(text).map_err(|_| malformed.clone())?;
+        let kind = object.text("type").ok_or_else(|| malformed.clone())?;
+        if kind == "error" {
+            let error = object.get("error").map_or(text, RawValue::get);
+            return Err(upstream_error::read_error_event(UpstreamFormat::AnthropicMessages, error));
+        }
+        let part = match kind.as_ref() {
+            "message_start" => "message",
+            "content_block_start" => "content_block",
+            "content_block_delta" | "message_delta" => "delta",
+            // Unknown kinds may hold anything.
+            _ => "",
+        };
+        let part = match part {
+            "" => RawObject::default(),
+            part => {
+                let part = object.get(part).ok_or_else(|| malformed.clone())?;
+                RawObject::parse(part.get()).map_err(|_| malformed)?
+            }
+        };
+        self.note(&kind, &part, object.get("usage"));
+        Ok(Some(Event { kind, part }))
+    }
+
+    /// Meters an event.
+    fn note(&mut self, kind: &str, part: &RawObject<'_>, usage: Option<&RawValue>) {
+        let length = |key: &str| part.get(key).map_or(0, |value| raw::decoded_len(value.get()));
+        match kind {
             "message_start" => {
-                let message = event.message.as_ref();
-                if let Some(id) = message.and_then(|message| message.text("id")) {
+                if let Some(id) = part.text("id") {
                     self.meter.note_id(&id);
                 }
-                if let Some(usage) = message.and_then(|message| message.get("usage")) {
+                if let Some(usage) = part.get("usage") {
                     self.meter.note_anthropic_usage(usage, false);
                 }
             }
             "content_block_start" => {
-                let block = event.content_block.as_ref();
-                let name = block.and_then(|block| block.get("name"));
-                self.meter.note_text(name.map_or(0, |name| raw::decoded_len(name.get())));
-                let text = block.and_then(|block| block.get("text"));
-                self.meter.note_text(text.map_or(0, |text| raw::decoded_len(text.get())));
+                self.meter.note_text(length("name"));
+                self.meter.note_text(length("text"));
             }
             "content_block_delta" => {
-                for (key, value) in event.delta.iter().flat_map(|delta| &delta.0) {
-                    match key.as_ref() {
-                        "text" | "partial_json" => {
-                            self.meter.note_text(raw::decoded_len(value.get()));
-                        }
-                        "thinking" => self.meter.note_reasoning(raw::decoded_len(value.get())),
-                        _ => {}
-                    }
-                }
+                self.meter.note_text(length("text"));
+                self.meter.note_text(length("partial_json"));
+                self.meter.note_reasoning(length("thinking"));
             }
             "message_delta" => {
-                let reason = event.delta.as_ref().and_then(|delta| delta.text("stop_reason"));
+                let reason = part.text("stop_reason");
                 if let Some(reason) = &reason {
                     self.meter.note_finish(FinishReason::from_anthropic(reason));
                 }
-                if let Some(usage) = event.usage {
+                if let Some(usage) = usage {
                     self.meter.note_anthropic_usage(usage, reason.is_some());
                 }
             }
             "message_stop" => self.stop_seen = true,
-            "error" => {
-                let error = event.error.map_or(text, RawValue::get);
-                let format = UpstreamFormat::AnthropicMessages;
-                return Err(upstream_error::read_error_event(format, error));
-            }
             _ => {}
         }
-        Ok(Some(event))
     }
 }
 
 impl Event<'_> {
     pub(super) fn is_stop(&self) -> bool {
-        self.kind.0 == "message_stop"
+        self.kind == "message_stop"
     }
 }
 
@@ -216,25 +215,22 @@ impl AnthropicStream {
     }
 
     fn translate(&mut self, event: &Event<'_>, out: &mut VecDeque<Bytes>) -> StreamStep {
-        match event.kind.0.as_ref() {
+        match event.kind.as_ref() {
             "message_start" => self.start(out),
             "content_block_start" => {
                 self.start(out);
                 self.close_block(out);
-                if let Some(block) = &event.content_block {
-                    self.open_block(block, out);
-                }
+                self.open_block(&event.part, out);
             }
             "content_block_delta" => {
                 self.start(out);
-                if let Some(delta) = &event.delta {
-                    self.delta(delta, out);
-                }
+                self.delta(&event.part, out);
             }
             "content_block_stop" => self.close_block(out),
             "message_delta" => {
-                let details = event.delta.as_ref().and_then(|delta| delta.get("stop_details"));
-                let explanation = details
+                let explanation = event
+                    .part
+                    .get("stop_details")
                     .and_then(|details| RawObject::parse(details.get()).ok())
                     .and_then(|details| details.text("explanation"))
                     .map(|text| raw::json_string(&text));

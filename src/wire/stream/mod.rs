@@ -87,13 +87,11 @@ impl ChatStream {
         }
     }
 
-    /// Ends the body.
+    /// Ends the body. Neither format leaves a chunk to be made here, so nothing is put out.
     ///
     /// # Errors
-    /// [`UpstreamFault::Truncated`] when the response was not complete; a fault that `push`
-    /// reported stays one.
-    pub fn end_of_body(&mut self, out: &mut VecDeque<Bytes>) -> Result<(), UpstreamFault> {
-        let _ = out;
+    /// [`UpstreamFault::Truncated`] when the response was not complete, or had failed before.
+    pub fn end_of_body(&mut self, _out: &mut VecDeque<Bytes>) -> Result<(), UpstreamFault> {
         let complete = match &self.0 {
             Inner::OpenAi(stream) => stream.is_complete(),
             Inner::Anthropic(stream) => stream.is_complete(),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    domain::Usage,
+    domain::{ErrorCode, Usage},
     wire::{
         FinishReason, Meter, SseRecord, UpstreamFault,
         raw::{self, Edit, RawObject, Text},
@@ -205,6 +205,12 @@ impl OpenAiStream {
                 note_delta(&mut self.meter, delta);
             }
             match &choice.finish_reason {
+                // OpenRouter's word for a generation that broke off.
+                Some(word) if word.0 == "error" => {
+                    let message = "the provider broke off the generation".to_owned();
+                    let code = ErrorCode::UpstreamFailed;
+                    return Err(UpstreamFault::ErrorEvent { code, message, status_hint: None });
+                }
                 Some(word) if !word.0.is_empty() => {
                     self.finish_seen = true;
                     self.open_choices &= !bit;

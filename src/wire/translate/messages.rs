@@ -28,6 +28,8 @@ pub(super) struct Conversation<'a> {
     /// Whether the last assistant turn called tools and carries no signed thinking: then thinking
     /// with a budget is refused by Anthropic.
     pub(super) ends_in_unsigned_tool_loop: bool,
+    /// The cache breakpoints set so far.
+    pub(super) breakpoints: Breakpoints,
 }
 
 struct Builder<'a, 'd> {
@@ -122,7 +124,8 @@ impl<'a> Builder<'a, '_> {
             return Ok(());
         }
         let after_user = self.messages.last().is_some_and(|last| last.role != "assistant");
-        if accepted && after_user {
+        // Between results it would part them from their calls.
+        if accepted && after_user && self.open_calls.is_empty() {
             self.add("system", blocks, path);
             return Ok(());
         }
@@ -276,6 +279,7 @@ impl<'a> Builder<'a, '_> {
             system,
             messages: self.messages,
             ends_in_unsigned_tool_loop: calls_tools,
+            breakpoints: self.breakpoints,
         })
     }
 }

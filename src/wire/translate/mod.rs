@@ -102,7 +102,8 @@ pub fn request_to_anthropic(
     let thinking =
         options::thinking(&fields, target, conversation.ends_in_unsigned_tool_loop, &mut dropped)?;
     let forces_tool = target.accepts_forced_tool_choice && thinking.config.is_none();
-    let tools = tools::translate(&fields, &structured, target, forces_tool, &mut dropped)?;
+    let list = tools::list(&fields, target, &mut conversation.breakpoints, &mut dropped)?;
+    let tools = tools::translate(&fields, list, &structured, forces_tool, &mut dropped)?;
     let sampling = options::sampling(&fields, target, thinking.config.is_some(), &mut dropped)?;
     if let Some(hint) = structured.hint(tools.forced_structured) {
         conversation.system.push(blocks::Block::text(hint));

@@ -34,7 +34,7 @@ const DROPPED: [&str; 18] = [
 ];
 
 /// Fields that are read somewhere in this module.
-const READ: [&str; 24] = [
+const READ: [&str; 22] = [
     "model",
     "messages",
     "stream",
@@ -57,8 +57,6 @@ const READ: [&str; 24] = [
     "audio",
     "functions",
     "function_call",
-    "cache_control",
-    "thinking",
 ];
 
 /// Notes a left-out field, once.

@@ -9,6 +9,7 @@ use crate::wire::{
 
 use super::{
     AnthropicTarget, STRUCTURED_OUTPUT_TOOL,
+    blocks::Breakpoints,
     options::{Structured, drop_field},
 };
 
@@ -28,14 +29,14 @@ enum Choice {
     Tool(String),
 }
 
+/// Settles the choice among the tools of `list`, and adds the one of structured output.
 pub(super) fn translate(
     fields: &RawObject<'_>,
+    mut list: Vec<Value>,
     structured: &Structured,
-    target: &AnthropicTarget<'_>,
     forces_tool: bool,
     dropped: &mut Vec<&'static str>,
 ) -> Result<Tools, RequestError> {
-    let mut list = tool_list(fields, target)?;
     let mut choice = choice(fields, &mut list)?;
     if list.is_empty() && matches!(choice, Choice::Any | Choice::Tool(_)) {
         let text = "`tool_choice` asks for a call and there are no `tools`: add them";
@@ -92,21 +93,32 @@ pub(super) fn translate(
     Ok(Tools { list, choice, forced_structured })
 }
 
-fn tool_list(
+/// The tools of the request.
+pub(super) fn list(
     fields: &RawObject<'_>,
     target: &AnthropicTarget<'_>,
+    breakpoints: &mut Breakpoints,
+    dropped: &mut Vec<&'static str>,
 ) -> Result<Vec<Value>, RequestError> {
     let Some(tools) = fields.get("tools") else { return Ok(Vec::new()) };
     let tools: Vec<RawObject<'_>> = serde_json::from_str(tools.get())
         .map_err(|_| RequestError::wrong_type("tools", JsonType::Array))?;
-    tools.iter().enumerate().map(|(index, tool)| one_tool(index, tool, target)).collect()
+    let mut list = Vec::with_capacity(tools.len());
+    for (index, tool) in tools.iter().enumerate() {
+        let mut translated = one_tool(index, tool, target)?;
+        if let Some(cache_control) = breakpoints.of(tool, dropped) {
+            translated.insert("cache_control".to_owned(), cache_control);
+        }
+        list.push(Value::Object(translated));
+    }
+    Ok(list)
 }
 
 fn one_tool(
     index: usize,
     tool: &RawObject<'_>,
     target: &AnthropicTarget<'_>,
-) -> Result<Value, RequestError> {
+) -> Result<Map<String, Value>, RequestError> {
     let path = format!("tools[{index}]");
     if tool.text("type").as_deref() != Some("function") {
         let text = "only tools of type `function` exist for this model";
@@ -128,10 +140,7 @@ fn one_tool(
     if strict && target.native_structured_output {
         out.insert("strict".to_owned(), json!(true));
     }
-    if tool.get("cache_control").or_else(|| tool.get("prompt_cache_breakpoint")).is_some() {
-        out.insert("cache_control".to_owned(), json!({ "type": "ephemeral" }));
-    }
-    Ok(Value::Object(out))
+    Ok(out)
 }
 
 /// The parameters as an object schema; none stand for no arguments.
