@@ -7,10 +7,11 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "ledger_transfer")]
 pub struct Model {
-    /// Time-ordered.
+    /// Of a hold's lines: the hold's id, so that no hold is charged twice. Else time-ordered.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     /// 1 charge, 2 top-up, 3 promo, 4 overrun, 5 provider cost.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub kind: i16,
     /// Where the money comes from.
     pub debit_account: Uuid,
