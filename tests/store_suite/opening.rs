@@ -8,7 +8,7 @@ use std::{
 };
 
 use ::faces::{
-    domain::AccountId,
+    domain::{AccountId, NanoUsd},
     storage::{DatabaseUrl, Db, DbOptions, DbRole, StorageError, accounts},
 };
 use migration::{Migrator, MigratorTrait, sqlite_file};
@@ -87,6 +87,91 @@ on_both_databases! {
     a_schema_that_is_behind_is_refused_where_it_must_not_be_changed,
     a_schema_from_the_future_is_refused,
     the_database_refuses_what_an_invariant_forbids,
+}
+
+/// Tests on PostgreSQL alone; their names end up beside the others'.
+mod postgres_only {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::{postgres, store::run_on_postgres};
+
+    #[test]
+    fn servers_that_start_at_once_on_an_empty_database_all_come_up() {
+        let cluster = match postgres::cluster() {
+            Ok(cluster) => cluster,
+            Err(why) => return postgres::skipped(why),
+        };
+        block_on(async {
+            let database = cluster.create_database().await;
+            let mut options = server(DatabaseUrl::Postgres(database.url.clone().into()));
+            options.connections_max = 2;
+            let opened = join_all((0..6).map(|_| Db::open(options.clone()))).await;
+            let servers: Vec<_> = opened.into_iter().map(Result::unwrap).collect();
+            let id = some_account(&servers[0]).await;
+            for db in &servers {
+                assert!(accounts::find_account(db, id).await.unwrap().is_some());
+            }
+        });
+    }
+
+    #[test]
+    fn a_server_that_forgets_acknowledged_commits_is_refused() {
+        run_on_postgres(|store| async move {
+            configure(&store, "synchronous_commit = off").await;
+            let options = store.options();
+            let _kept = store.release().await;
+            let error = Db::open(options).await.unwrap_err();
+            assert!(matches!(error, StorageError::UnsafeSetting { .. }), "{error:?}");
+            assert!(error.to_string().contains("SET synchronous_commit = on"), "{error}");
+        });
+    }
+
+    #[test]
+    fn another_default_isolation_does_not_make_concurrent_top_ups_fail() {
+        run_on_postgres(|store| async move {
+            configure(&store, "default_transaction_isolation = 'serializable'").await;
+            let options = store.options();
+            let id = some_account(&store.db).await;
+            let _kept = store.release().await;
+            let db = Db::open(options).await.unwrap();
+            let references: Vec<_> = (0..32).map(|number| format!("{}", number / 2)).collect();
+            let sent = references.iter().map(|text| accounts::top_up(&db, id, NanoUsd(1), text));
+            for answer in join_all(sent).await {
+                answer.unwrap();
+            }
+            let row = accounts::read_account_row(&db, id).await.unwrap().unwrap();
+            assert_eq!(row.credits, NanoUsd(16));
+        });
+    }
+
+    #[test]
+    fn lost_connections_are_replaced_and_meanwhile_it_is_unavailable() {
+        run_on_postgres(|store| async move {
+            let id = some_account(&store.db).await;
+            let raw = store.raw().await;
+            let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            raw.execute_unprepared(cut).await.unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while let Err(error) = accounts::top_up(&store.db, id, NanoUsd(5), "invoice").await {
+                assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}");
+                assert!(Instant::now() < deadline, "{error}");
+            }
+            let row = accounts::read_account_row(&store.db, id).await.unwrap().unwrap();
+            assert_eq!(row.credits, NanoUsd(5));
+        });
+    }
+
+    /// A setting for the connections that come after this one.
+    async fn configure(store: &TestStore, setting: &str) {
+        let sql = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {}', \
+                           current_database()); END $$",
+            setting.replace('\'', "''")
+        );
+        store.raw().await.execute_unprepared(&sql).await.unwrap();
+    }
 }
 
 fn options_of(path: &Path) -> DbOptions {
