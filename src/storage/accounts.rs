@@ -162,6 +162,7 @@ async fn book_top_up(
     created_at: UnixMicros,
 ) -> Result<TopUp, StorageError> {
     let what = "top-up";
+    wallet(tx, id).await?.ok_or(StorageError::Missing { what: ACCOUNT })?;
     let (kind, source) = (TransferKind::TopUp, AccountKind::CashClearing);
     let transfer = incoming(kind, source, id, amount, Some(reference.clone()), created_at);
     // The insertion decides: a concurrent one with the same reference is waited for.

@@ -135,10 +135,7 @@ impl Db {
     /// [`StorageError::Migration`], [`StorageError::Outdated`] or [`StorageError::Unavailable`];
     /// each message tells the fix.
     pub async fn open(options: DbOptions) -> Result<Self, StorageError> {
-        let runtime = DbRuntime::start().map_err(|source| StorageError::File {
-            path: PathBuf::from("faces-db (threads)"),
-            source,
-        })?;
+        let runtime = DbRuntime::start().map_err(StorageError::Threads)?;
         let opened = runtime.run("open", async move {
             let connections = match &options.url {
                 DatabaseUrl::Sqlite(path) => sqlite::connect(path, &options).await?,
@@ -274,7 +271,7 @@ async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<()
     }
 }
 
-/// The directory and name of `path`, for messages and pragmas that need text.
+/// Names the file in an error of the operating system.
 pub(super) fn file_error(path: &Path) -> impl Fn(std::io::Error) -> StorageError + '_ {
     move |source| StorageError::File { path: path.to_owned(), source }
 }

@@ -78,6 +78,9 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// The room's own threads can't be started.
+    #[error("the threads for the database can't be started")]
+    Threads(#[source] std::io::Error),
     /// A setting that durability or exactness needs is not in force.
     #[error("the database is not safe for money: {setting} is `{found}`, needed is {needed}")]
     UnsafeSetting {
@@ -127,6 +130,7 @@ impl StorageError {
             | Self::OutcomeUnknown { .. }
             | Self::Locked { .. }
             | Self::File { .. }
+            | Self::Threads(_)
             | Self::UnsafeSetting { .. }
             | Self::Migration(_)
             | Self::Outdated { .. } => ErrorCode::StorageUnavailable,
