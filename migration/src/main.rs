@@ -72,7 +72,7 @@ enum Failure {
     Url,
     NotConfirmed,
     NoFile(PathBuf),
-    Locked(PathBuf),
+    Locked(PathBuf, Option<u32>),
     File(PathBuf, std::io::Error),
     Database(DbErr),
 }
@@ -206,7 +206,7 @@ impl Target {
             return Err(Failure::NoFile(path.clone()));
         }
         let lock = SqliteLock::take(path).map_err(|error| match error {
-            SqliteLockError::Held => Failure::Locked(path.clone()),
+            SqliteLockError::Held { pid } => Failure::Locked(path.clone(), pid),
             SqliteLockError::Io(error) => Failure::File(sqlite_file::lock_path(path), error),
         })?;
         Ok((Some(lock), self.connect(Access::Write).await?))
@@ -255,11 +255,11 @@ impl fmt::Display for Failure {
             Self::NoFile(path) => {
                 write!(f, "there is no database {}: `up` makes it", path.display())
             }
-            Self::Locked(path) => write!(
-                f,
-                "another process uses {} (a running server?): stop it first",
-                path.display()
-            ),
+            Self::Locked(path, pid) => {
+                let owner = pid
+                    .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                write!(f, "{owner} uses {} (a running server?): stop it first", path.display())
+            }
             Self::File(path, _) => write!(f, "{} can't be used", path.display()),
             Self::Database(_) => f.write_str("the database refused"),
         }
@@ -271,7 +271,7 @@ impl Error for Failure {
         match self {
             Self::File(_, error) => Some(error),
             Self::Database(error) => Some(error),
-            Self::Url | Self::NotConfirmed | Self::NoFile(_) | Self::Locked(_) => None,
+            Self::Url | Self::NotConfirmed | Self::NoFile(_) | Self::Locked(..) => None,
         }
     }
 }

@@ -100,6 +100,7 @@ fn a_database_in_use_is_left_alone_but_can_be_looked_at() {
     for arguments in [&["up"][..], &["down"], &["fresh", "--yes"]] {
         let error = fails(at, arguments);
         assert!(error.contains("stop it first"), "{error}");
+        assert!(error.contains(&format!("process {} uses", std::process::id())), "{error}");
     }
     succeeds(at, &["status"]);
     drop(lock);

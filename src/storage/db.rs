@@ -8,7 +8,10 @@ use std::{
 };
 
 use migration::{Migrator, MigratorTrait, sqlite_file::SqliteLock};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, IsolationLevel, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, IsolationLevel, RuntimeErr, Statement,
+    Value,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Builder, Runtime};
 
@@ -135,7 +138,10 @@ impl Db {
     /// [`StorageError::Migration`], [`StorageError::Outdated`] or [`StorageError::Unavailable`];
     /// each message tells the fix.
     pub async fn open(options: DbOptions) -> Result<Self, StorageError> {
-        let runtime = DbRuntime::start().map_err(StorageError::Threads)?;
+        let runtime = DbRuntime::start().map_err(|error| StorageError::Unavailable {
+            what: "starting its threads",
+            source: Some(DbErr::Conn(RuntimeErr::Internal(error.to_string()))),
+        })?;
         let opened = runtime.run("open", async move {
             let connections = match &options.url {
                 DatabaseUrl::Sqlite(path) => sqlite::connect(path, &options).await?,

@@ -61,13 +61,16 @@ pub enum StorageError {
     },
     /// Another process owns the SQLite database.
     #[error(
-        "another process uses the database {}: stop it, or use another data directory \
+        "{} uses the database {}: stop it, or use another data directory \
          (one SQLite file serves one process; PostgreSQL serves many)",
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")),
         path.display()
     )]
     Locked {
         /// The database file.
         path: PathBuf,
+        /// The owner, as far as it can be told.
+        pid: Option<u32>,
     },
     /// The file of the SQLite database (or its directory or lock) can't be made or opened.
     #[error("the database file {} can't be used", path.display())]
@@ -78,9 +81,6 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
-    /// The room's own threads can't be started.
-    #[error("the threads for the database can't be started")]
-    Threads(#[source] std::io::Error),
     /// A setting that durability or exactness needs is not in force.
     #[error("the database is not safe for money: {setting} is `{found}`, needed is {needed}")]
     UnsafeSetting {
@@ -130,7 +130,6 @@ impl StorageError {
             | Self::OutcomeUnknown { .. }
             | Self::Locked { .. }
             | Self::File { .. }
-            | Self::Threads(_)
             | Self::UnsafeSetting { .. }
             | Self::Migration(_)
             | Self::Outdated { .. } => ErrorCode::StorageUnavailable,

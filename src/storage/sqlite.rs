@@ -51,7 +51,7 @@ pub(super) async fn connect(path: &Path, options: &DbOptions) -> Result<Connecti
 fn own(path: &Path) -> Result<SqliteLock, StorageError> {
     sqlite_file::create(path).map_err(file_error(path))?;
     SqliteLock::take(path).map_err(|error| match error {
-        SqliteLockError::Held => StorageError::Locked { path: path.to_owned() },
+        SqliteLockError::Held { pid } => StorageError::Locked { path: path.to_owned(), pid },
         SqliteLockError::Io(source) => file_error(&sqlite_file::lock_path(path))(source),
     })
 }
