@@ -1,0 +1,26 @@
+//! A customer: the owner of keys, faces and a wallet.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `account`.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "account")]
+pub struct Model {
+    /// Also the id of the wallet in `ledger_account`.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    /// For people; not unique.
+    #[sea_orm(column_type = "Text")]
+    pub name: String,
+    /// Microseconds, UTC.
+    pub created_at: i64,
+    /// Its credentials.
+    #[sea_orm(has_many)]
+    pub api_keys: HasMany<super::api_key::Entity>,
+    /// Its personas.
+    #[sea_orm(has_many)]
+    pub faces: HasMany<super::face::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

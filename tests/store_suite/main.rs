@@ -1,0 +1,20 @@
+//! The room `storage` on SQLite and, wherever it is found, on PostgreSQL: the same tests on both.
+
+#[cfg(test)]
+mod accounts;
+#[cfg(test)]
+mod faces;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod opening;
+#[cfg(test)]
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[cfg(test)]
+mod prices;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+#[path = "../support/store.rs"]
+mod store;
