@@ -46,6 +46,8 @@ pub(crate) enum Step {
     Wait(String),
     /// Says nothing more until the peer leaves.
     Stall,
+    /// Writes this again and again, a moment apart, until the peer leaves.
+    Repeat(Vec<u8>),
     /// FIN without the body's terminator.
     Fin,
     /// FIN inside a chunk that promised more bytes than these.
