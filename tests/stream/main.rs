@@ -3,8 +3,27 @@
 //! must balance and the log must hold neither a secret nor a prompt (see `support::server`).
 
 #[cfg(test)]
+mod cancel;
+#[cfg(test)]
+mod credit;
+#[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod many;
+#[cfg(test)]
+mod passthrough;
+#[cfg(test)]
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[cfg(test)]
+mod quirks;
+#[cfg(test)]
+mod route;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod truncation;

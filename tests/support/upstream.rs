@@ -46,6 +46,8 @@ pub(crate) enum Step {
     Wait(String),
     /// Says nothing more until the peer leaves.
     Stall,
+    /// Writes this again and again, a moment apart, until the peer leaves.
+    Repeat(Vec<u8>),
     /// FIN without the body's terminator.
     Fin,
     /// FIN inside a chunk that promised more bytes than these.
@@ -66,6 +68,7 @@ enum Uses {
 pub(crate) struct Exchange {
     path: Option<String>,
     contains: Vec<String>,
+    streaming: Option<bool>,
     uses: Uses,
     may_be_left: bool,
     steps: Vec<Step>,
@@ -74,7 +77,14 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// An exchange for any request, once, with an answer of these steps.
     pub(crate) fn new(steps: Vec<Step>) -> Self {
-        Self { path: None, contains: Vec::new(), uses: Uses::Exactly(1), may_be_left: false, steps }
+        Self {
+            path: None,
+            contains: Vec::new(),
+            streaming: None,
+            uses: Uses::Exactly(1),
+            may_be_left: false,
+            steps,
+        }
     }
 
     /// A JSON answer with a content length.
@@ -109,6 +119,12 @@ impl Exchange {
     /// Only requests whose head or body has this text.
     pub(crate) fn containing(mut self, text: &str) -> Self {
         self.contains.push(text.to_owned());
+        self
+    }
+
+    /// Only requests whose JSON body has `stream: true`, or only those that have not.
+    pub(crate) fn streaming(mut self, streaming: bool) -> Self {
+        self.streaming = Some(streaming);
         self
     }
 
@@ -169,6 +185,7 @@ impl Exchange {
     fn fits(&self, request: &Recorded) -> bool {
         self.path.as_ref().is_none_or(|path| *path == request.path)
             && self.contains.iter().all(|text| request.has(text))
+            && self.streaming.is_none_or(|streaming| request.asks_for_stream() == streaming)
     }
 }
 
@@ -218,6 +235,10 @@ impl Recorded {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the upstream got a JSON body")
+    }
+
+    fn asks_for_stream(&self) -> bool {
+        serde_json::from_slice(&self.body).is_ok_and(|body: Value| body["stream"] == true)
     }
 
     /// Whether the path, a header's value or the body has `text`.

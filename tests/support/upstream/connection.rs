@@ -76,7 +76,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared) {
 fn note(shared: &Shared, index: usize, exchange: &Exchange, played: &Played) {
     if let Played::Left(left) = played
         && !exchange.may_be_left
-        && !matches!(exchange.steps.last(), Some(Step::Stall))
+        && !matches!(exchange.steps.last(), Some(Step::Stall | Step::Repeat(_)))
     {
         lock(&shared.problems).push(format!("the peer of request {index} left early: {left:?}"));
     }
@@ -193,6 +193,7 @@ impl Connection<'_> {
                 }
                 Step::Wait(gate) => self.wait(|shared| shared.gate_is_open(gate)),
                 Step::Stall => self.wait(|_| false),
+                Step::Repeat(bytes) => self.repeat(framing, bytes),
                 Step::Fin => return self.fin(),
                 Step::CutMidChunk(bytes) => {
                     let mut cut = format!("{:x}\r\n", bytes.len() + 64).into_bytes();
@@ -253,6 +254,17 @@ impl Connection<'_> {
             match self.peek() {
                 Peer::Quiet => {}
                 Peer::Sent => std::thread::park_timeout(TICK),
+                Peer::Gone(left) => return Err(Played::Left(left)),
+            }
+        }
+    }
+
+    fn repeat(&mut self, framing: Framing, bytes: &[u8]) -> Result<(), Played> {
+        loop {
+            self.write_framed(framing, bytes)?;
+            match self.peek() {
+                _ if self.shared.is_stopping() => return Err(Played::Stopped),
+                Peer::Quiet | Peer::Sent => {}
                 Peer::Gone(left) => return Err(Played::Left(left)),
             }
         }
