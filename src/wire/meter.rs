@@ -189,7 +189,7 @@ impl Meter {
     /// Takes an OpenAI usage object; says whether it was plausible.
     pub(crate) fn note_openai_usage(&mut self, usage: &RawValue, is_final: bool) -> bool {
         let reading = usage::read_openai(usage, self.context_tokens_max);
-        self.take(reading, is_final)
+        self.take(reading.map(Some), is_final)
     }
 
     /// Takes an Anthropic usage object; says whether it was plausible.
@@ -202,9 +202,10 @@ impl Meter {
         self.take(reading, is_final)
     }
 
-    fn take(&mut self, reading: Result<Usage, Implausible>, is_final: bool) -> bool {
+    fn take(&mut self, reading: Result<Option<Usage>, Implausible>, is_final: bool) -> bool {
         match reading {
-            Ok(usage) => {
+            Ok(None) => false,
+            Ok(Some(usage)) => {
                 self.reported = Some(usage);
                 self.is_final |= is_final;
                 true

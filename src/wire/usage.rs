@@ -58,6 +58,8 @@ pub(crate) fn read_openai(usage: &RawValue, context_tokens_max: u64) -> Reading<
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AnthropicUsage {
     input: u64,
+    /// Whether any object named `input_tokens`: without, a bill would give the input away.
+    input_told: bool,
     cache_read: u64,
     cache_creation: u64,
     /// Part of `cache_creation` that lives an hour.
@@ -80,6 +82,7 @@ impl AnthropicUsage {
         take("cache_read_input_tokens", &mut self.cache_read)?;
         take("cache_creation_input_tokens", &mut self.cache_creation)?;
         take("output_tokens", &mut self.output)?;
+        self.input_told |= object.get("input_tokens").is_some();
         let creation = nested(&object, "cache_creation")?;
         if let Some(tokens) = count(&creation, "ephemeral_1h_input_tokens")? {
             self.cache_creation_1h = tokens;
@@ -91,8 +94,8 @@ impl AnthropicUsage {
         Ok(())
     }
 
-    /// The disjoint buckets.
-    pub(crate) fn normalised(&self, context_tokens_max: u64) -> Reading<Usage> {
+    /// The disjoint buckets; `None` while the input has not been told.
+    pub(crate) fn normalised(&self, context_tokens_max: u64) -> Reading<Option<Usage>> {
         let usage = Usage {
             input_uncached: self.input,
             cache_read: self.cache_read,
@@ -104,7 +107,7 @@ impl AnthropicUsage {
             output_text: self.output.checked_sub(self.thinking).ok_or(Implausible)?,
             reasoning: self.thinking,
         };
-        within(usage, context_tokens_max)
+        within(usage, context_tokens_max).map(|usage| self.input_told.then_some(usage))
     }
 }
 

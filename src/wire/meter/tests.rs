@@ -86,3 +86,14 @@ fn nothing_seen_counts_no_output() {
     assert_eq!((usage.input_uncached, usage.output_total()), (8, 0));
     assert_eq!((basis, meter.output_seen()), (UsageBasis::Counted, false));
 }
+
+#[test]
+fn a_usage_without_input_tokens_is_counted_instead_of_giving_the_input_away() {
+    let mut meter = Meter::new(0);
+    let raw = RawValue::from_string(r#"{"output_tokens":7}"#.to_owned()).unwrap();
+    meter.note_text(8);
+    meter.note_anthropic_usage(&raw, true);
+    let (usage, basis) = meter.usage_reading(50);
+    assert_eq!((usage.input_uncached, usage.output_text, basis), (50, 2, UsageBasis::Counted));
+    assert!(!meter.implausible());
+}
