@@ -229,8 +229,12 @@ async fn run_audit(settings: &Settings, json: bool) -> ExitCode {
         }
     };
     let value = json!(report);
-    if json { print_json(&value) } else { print_text(&human(&value)) }
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if json {
+        print_json(&value)
+    } else {
+        print_text(&human(&value))
+    }
+    if report.clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
 pub(super) fn print_json(value: &Value) {

@@ -6,10 +6,13 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::super::{
-    Catalog, CatalogOptions, SetupError, TokensField, key_variables,
+    Catalog, CatalogOptions, SetupError, key_variables,
     models_file::{pico_per_token, read_text},
 };
-use crate::{domain::TokenPrices, wire::UpstreamFormat};
+use crate::{
+    domain::TokenPrices,
+    wire::{UpstreamFormat, openai_chat::TokensField},
+};
 
 fn keys(variables: &[&str]) -> HashMap<String, SecretString> {
     variables.iter().map(|it| ((*it).to_owned(), SecretString::from("sk-test"))).collect()
