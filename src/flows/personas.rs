@@ -192,14 +192,15 @@ impl Platform {
             self.room_for_one_more(account_id).await?;
         }
         let face = self.keep(face, stored_primitives(&primitives)).await?;
-        self.inner.directory.forget_face(account_id, &face.username);
         self.render(account_id, &face, &warnings).await
     }
 
     async fn keep(&self, face: Face, primitives: FacePrimitives) -> Result<Face, Failure> {
-        let username = face.username.clone();
+        let (account_id, username) = (face.account_id, face.username.clone());
         let new = NewFace { id: face.id, account_id: face.account_id, content: content_of(face) };
-        match storage_faces::insert_face(&self.inner.db, new, primitives).await {
+        let inserted = storage_faces::insert_face(&self.inner.db, new, primitives).await;
+        self.inner.directory.forget_face(account_id, &username);
+        match inserted {
             Ok(row) => face_from_row(row),
             Err(StorageError::Conflict { .. }) => Err(taken(&username)),
             Err(error) => Err(error.into()),
