@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     account::{AccountActor, OpenHoldRequest},
+    core,
     error::{AccountsError, HoldError, SettleError},
     gate::Gate,
     hold::Hold,
@@ -115,7 +116,7 @@ impl std::fmt::Debug for Accounts {
 }
 
 impl Accounts {
-    /// Starts the room on the current arbiter: recovers what dead instances left, registers this
+    /// Starts the room on the current arbiter (the System's): recovers what dead instances left, registers this
     /// one, starts the actors.
     ///
     /// # Errors
@@ -182,6 +183,11 @@ impl Accounts {
     /// Dropping the future leaves no hold behind: one that becomes durable afterwards is voided.
     pub async fn hold(&self, request: HoldRequest) -> Result<Hold, HoldError> {
         let hold_id = request.open.hold_id;
+        if request.open.amount_min.is_negative() || request.open.amount_min > request.open.amount {
+            // The flush would refuse it as a broken invariant, and everybody else's holds with it.
+            log::error!("hold {hold_id} asks for amounts out of order");
+            return Err(HoldError::Unavailable);
+        }
         let link = &self.inner.link;
         if link.gate.is_draining() {
             return Err(HoldError::ShuttingDown);
@@ -235,7 +241,8 @@ impl Accounts {
     ) -> impl Future<Output = Result<AccountRow, SettleError>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
         let link = &self.inner.link;
-        let sent = deliver(&link.writer, EnqueueFree { free: Box::new(free), reply });
+        let free = Box::new(core::without_money(free));
+        let sent = deliver(&link.writer, EnqueueFree { free, reply });
         let wait = link.wait;
         async move {
             sent.map_err(|_| SettleError::Stopped)?;

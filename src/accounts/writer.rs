@@ -31,7 +31,7 @@ use crate::{
         AccountId, ChargeRate, InstanceId, NanoUsd,
         ledger::{AccountRow, FlushBatch, FlushReply, FreeUse, HoldResolve, OpenVerdict},
     },
-    storage::ledger::FlushError,
+    storage::{StorageError, ledger::FlushError},
 };
 
 /// How long an instance counts as live after a flush, by the database's clock.
@@ -121,6 +121,8 @@ enum Op {
 
 struct InFlight {
     seq: i64,
+    /// When it was sent for the first time: the try that was committed may be that one.
+    first_sent: Instant,
     batch: Arc<FlushBatch>,
     opens: Vec<WaitingOpen>,
     ends: Vec<Option<oneshot::Sender<Result<Settled, SettleError>>>>,
@@ -187,7 +189,14 @@ impl LedgerWriter {
                 }
             }
         }
-        InFlight { seq: self.seen.flush_seq + 1, batch: Arc::new(batch), opens, ends, free }
+        InFlight {
+            seq: self.seen.flush_seq + 1,
+            first_sent: Instant::now(),
+            batch: Arc::new(batch),
+            opens,
+            ends,
+            free,
+        }
     }
 
     fn start_flush(&mut self, ctx: &mut Context<Self>) {
@@ -196,16 +205,26 @@ impl LedgerWriter {
         self.send(ctx);
     }
 
-    /// Sends the flush in flight (again).
+    /// Sends the flush in flight (again). One that gets no answer in time is sent again too: the
+    /// sequence number finds out what became of it.
     fn send(&mut self, ctx: &mut Context<Self>) {
         let Some(flight) = &self.in_flight else { return };
+        if self.is_stopped() {
+            self.stop("stopped");
+            return;
+        }
         self.sent = Instant::now();
         let ttl_ms = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
         let batch = Arc::clone(&flight.batch);
         let flush = self.options.store.flush(self.options.instance, flight.seq, ttl_ms, batch);
-        ctx.spawn(flush.into_actor(self).map(|result, writer, ctx| match result {
-            Ok(reply) => writer.flushed(reply, ctx),
-            Err(error) => writer.failed(&error, ctx),
+        let answer = tokio::time::timeout(self.options.wait, flush);
+        ctx.spawn(answer.into_actor(self).map(|result, writer, ctx| match result {
+            Ok(Ok(reply)) => writer.flushed(reply, ctx),
+            Ok(Err(error)) => writer.failed(&error, ctx),
+            Err(_) => {
+                let lost = StorageError::Unavailable { what: "ledger", source: None };
+                writer.failed(&FlushError::Retry(lost), ctx);
+            }
         }));
     }
 
@@ -214,7 +233,7 @@ impl LedgerWriter {
         self.failures = 0;
         self.options.gate.set_failing(false);
         if self.options.store.is_shared() {
-            self.options.gate.live_until(self.sent, TTL.saturating_sub(TTL_MARGIN));
+            self.options.gate.live_until(flight.first_sent, TTL.saturating_sub(TTL_MARGIN));
         }
         let seen = &mut self.seen;
         seen.flush_seq = flight.seq;
@@ -230,7 +249,9 @@ impl LedgerWriter {
         let changes = self.changes(&flight, &reply);
         self.tell_actors(&changes);
         self.answer(flight, &reply, &changes);
-        if !self.queue.is_empty() {
+        if self.is_stopped() {
+            self.stop("stopped");
+        } else if !self.queue.is_empty() {
             self.start_flush(ctx);
         }
         self.check_drained();
@@ -445,7 +466,7 @@ impl Handler<StartFlush> for LedgerWriter {
     fn handle(&mut self, _: StartFlush, ctx: &mut Self::Context) {
         self.scheduled = false;
         if self.is_stopped() {
-            self.stop("stopped by an account");
+            self.stop("stopped");
         } else if self.in_flight.is_none() && !self.queue.is_empty() {
             self.start_flush(ctx);
         }
