@@ -7,7 +7,7 @@
 use std::{
     ffi::OsString,
     fs::{DirBuilder, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,10 @@ pub struct SqliteLock {
 #[derive(Debug)]
 pub enum SqliteLockError {
     /// Another process owns the database.
-    Held,
+    Held {
+        /// Its number, as far as it can be told.
+        pid: Option<u32>,
+    },
     /// The lock file can't be made or locked.
     Io(io::Error),
 }
@@ -56,17 +59,28 @@ impl SqliteLock {
     /// # Errors
     /// [`SqliteLockError::Held`] when another process has it.
     pub fn take(database: &Path) -> Result<Self, SqliteLockError> {
-        let file = owner_only()
-            .create(true)
-            .truncate(false)
-            .open(lock_path(database))
-            .map_err(SqliteLockError::Io)?;
+        let path = lock_path(database);
+        let file = owner_only().create(true).truncate(false).open(&path);
+        let file = file.map_err(SqliteLockError::Io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(SqliteLockError::Held),
+            Ok(()) => {
+                write_pid(&file).map_err(SqliteLockError::Io)?;
+                Ok(Self { _file: file })
+            }
+            Err(TryLockError::WouldBlock) => Err(SqliteLockError::Held { pid: read_pid(&path) }),
             Err(TryLockError::Error(error)) => Err(SqliteLockError::Io(error)),
         }
     }
+}
+
+/// Only for messages: the lock itself is the operating system's.
+fn write_pid(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn owner_only() -> OpenOptions {

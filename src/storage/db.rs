@@ -8,7 +8,10 @@ use std::{
 };
 
 use migration::{Migrator, MigratorTrait, sqlite_file::SqliteLock};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, IsolationLevel, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, IsolationLevel, RuntimeErr, Statement,
+    Value,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Builder, Runtime};
 
@@ -135,9 +138,9 @@ impl Db {
     /// [`StorageError::Migration`], [`StorageError::Outdated`] or [`StorageError::Unavailable`];
     /// each message tells the fix.
     pub async fn open(options: DbOptions) -> Result<Self, StorageError> {
-        let runtime = DbRuntime::start().map_err(|source| StorageError::File {
-            path: PathBuf::from("faces-db (threads)"),
-            source,
+        let runtime = DbRuntime::start().map_err(|error| StorageError::Unavailable {
+            what: "starting its threads",
+            source: Some(DbErr::Conn(RuntimeErr::Internal(error.to_string()))),
         })?;
         let opened = runtime.run("open", async move {
             let connections = match &options.url {
@@ -274,7 +277,7 @@ async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<()
     }
 }
 
-/// The directory and name of `path`, for messages and pragmas that need text.
+/// Names the file in an error of the operating system.
 pub(super) fn file_error(path: &Path) -> impl Fn(std::io::Error) -> StorageError + '_ {
     move |source| StorageError::File { path: path.to_owned(), source }
 }

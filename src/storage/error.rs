@@ -61,13 +61,16 @@ pub enum StorageError {
     },
     /// Another process owns the SQLite database.
     #[error(
-        "another process uses the database {}: stop it, or use another data directory \
+        "{} uses the database {}: stop it, or use another data directory \
          (one SQLite file serves one process; PostgreSQL serves many)",
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")),
         path.display()
     )]
     Locked {
         /// The database file.
         path: PathBuf,
+        /// The owner, as far as it can be told.
+        pid: Option<u32>,
     },
     /// The file of the SQLite database (or its directory or lock) can't be made or opened.
     #[error("the database file {} can't be used", path.display())]
@@ -224,5 +227,54 @@ fn sqlite_fault(code: &str) -> Fault {
         // NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN
         Ok(7 | 8 | 9 | 10 | 13 | 14) => Fault::Unavailable,
         _ => Fault::Bug,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(fault: &Fault) -> &'static str {
+        match fault {
+            Fault::Contended => "contended",
+            Fault::Unavailable => "unavailable",
+            Fault::Bug => "bug",
+        }
+    }
+
+    #[test]
+    fn what_a_database_says_is_told_apart_by_its_code() {
+        for (code, expected) in [
+            ("40001", "contended"),
+            ("40P01", "contended"),
+            ("57P01", "unavailable"),
+            ("53300", "unavailable"),
+            ("25006", "unavailable"),
+            ("08006", "unavailable"),
+            ("42601", "bug"),
+            ("23514", "bug"),
+        ] {
+            assert_eq!(word(&sqlstate_fault(code)), expected, "{code}");
+        }
+        // 517 is BUSY_SNAPSHOT, 778 IOERR_WRITE, 275 CONSTRAINT_CHECK.
+        for (code, expected) in [
+            ("5", "contended"),
+            ("517", "contended"),
+            ("778", "unavailable"),
+            ("13", "unavailable"),
+            ("275", "bug"),
+            ("1", "bug"),
+        ] {
+            assert_eq!(word(&sqlite_fault(code)), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_is_never_told_as_a_failure() {
+        let lost = || DbErr::Exec(RuntimeErr::SqlxError(sqlx::Error::PoolClosed.into()));
+        let error = StorageError::from_commit("flush", lost());
+        assert!(matches!(error, StorageError::OutcomeUnknown { .. }), "{error:?}");
+        let error = StorageError::on("flush")(lost());
+        assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}");
     }
 }

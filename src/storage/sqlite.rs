@@ -51,7 +51,7 @@ pub(super) async fn connect(path: &Path, options: &DbOptions) -> Result<Connecti
 fn own(path: &Path) -> Result<SqliteLock, StorageError> {
     sqlite_file::create(path).map_err(file_error(path))?;
     SqliteLock::take(path).map_err(|error| match error {
-        SqliteLockError::Held => StorageError::Locked { path: path.to_owned() },
+        SqliteLockError::Held { pid } => StorageError::Locked { path: path.to_owned(), pid },
         SqliteLockError::Io(source) => file_error(&sqlite_file::lock_path(path))(source),
     })
 }
@@ -149,5 +149,44 @@ async fn read_text(connection: &DatabaseConnection, sql: &str) -> Result<String,
             .try_get_by_index::<i64>(0)
             .map(|number| number.to_string())
             .map_err(StorageError::on(what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn plain(path: &Path, pragma: &'static str, value: &'static str) -> DatabaseConnection {
+        let mut connect = ConnectOptions::new("sqlite://faces.db");
+        connect.max_connections(1);
+        let path = path.to_owned();
+        connect.map_sqlx_sqlite_opts(move |sqlite| {
+            let safe = configure(sqlite.filename(&path), Access::Write);
+            safe.create_if_missing(true).pragma(pragma, value)
+        });
+        Database::connect(connect).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_would_forget_commits_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let unsafe_settings = [
+            ("journal_mode", "DELETE", "delete"),
+            ("synchronous", "NORMAL", "1"),
+            ("foreign_keys", "OFF", "0"),
+            ("busy_timeout", "0", "0"),
+        ];
+        for (pragma, value, expected) in unsafe_settings {
+            let path = directory.path().join(format!("{pragma}.db"));
+            let writer = plain(&path, pragma, value).await;
+            match verify_writer(&writer).await {
+                Err(StorageError::UnsafeSetting { setting, found, .. }) => {
+                    assert_eq!((setting, found.as_str()), (pragma, expected));
+                }
+                other => panic!("{pragma}: {other:?}"),
+            }
+        }
+        let writer = plain(&directory.path().join("safe.db"), "user_version", "1").await;
+        verify_writer(&writer).await.unwrap();
     }
 }

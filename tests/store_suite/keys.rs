@@ -1,1 +1,104 @@
-//! later
+//! API keys.
+
+use ::faces::{
+    domain::{AccountId, ApiKeySecret, KeyId, clock::UnixMicros},
+    storage::{
+        StorageError,
+        keys::{NewKey, find_key_by_hash, insert_key, list_keys, revoke_key},
+    },
+};
+
+use crate::{accounts::some_account, on_both_databases, store::TestStore};
+
+fn key_of(account_id: AccountId, secret: &ApiKeySecret) -> NewKey {
+    NewKey {
+        id: KeyId::generate(),
+        account_id,
+        name: "laptop".to_owned(),
+        hash: secret.hash(),
+        prefix: secret.display_prefix(),
+        expires_at: None,
+        allowed_faces: None,
+        allowed_models: None,
+    }
+}
+
+async fn a_key_is_found_by_its_hash_with_everything_that_limits_it(store: TestStore) {
+    let account_id = some_account(&store.db).await;
+    let (plain, limited) = (ApiKeySecret::generate().unwrap(), ApiKeySecret::generate().unwrap());
+    let new = NewKey {
+        expires_at: Some(UnixMicros(1_800_000_000_000_000)),
+        allowed_faces: Some(vec!["alice".to_owned(), "bob \"the builder\"".to_owned()]),
+        allowed_models: Some(Vec::new()),
+        ..key_of(account_id, &limited)
+    };
+    insert_key(&store.db, key_of(account_id, &plain)).await.unwrap();
+    let kept = insert_key(&store.db, new.clone()).await.unwrap();
+
+    let found = find_key_by_hash(&store.db, limited.hash()).await.unwrap().unwrap();
+    assert_eq!(found, kept);
+    assert_eq!((found.id, found.account_id), (new.id, account_id));
+    assert_eq!(found.expires_at, new.expires_at);
+    assert_eq!(
+        (found.allowed_faces, found.allowed_models),
+        (new.allowed_faces, new.allowed_models)
+    );
+    assert_eq!(found.prefix, limited.display_prefix());
+
+    let found = find_key_by_hash(&store.db, plain.hash()).await.unwrap().unwrap();
+    assert_eq!((found.expires_at, found.revoked_at), (None, None));
+    assert_eq!((found.allowed_faces, found.allowed_models), (None, None));
+    let unknown = ApiKeySecret::generate().unwrap().hash();
+    assert_eq!(find_key_by_hash(&store.db, unknown).await.unwrap(), None);
+}
+
+async fn a_secret_is_kept_once_and_only_for_an_account_that_exists(store: TestStore) {
+    let account_id = some_account(&store.db).await;
+    let secret = ApiKeySecret::generate().unwrap();
+    insert_key(&store.db, key_of(account_id, &secret)).await.unwrap();
+    let again = insert_key(&store.db, key_of(account_id, &secret)).await;
+    assert!(matches!(again, Err(StorageError::Conflict { .. })), "{again:?}");
+    let other = ApiKeySecret::generate().unwrap();
+    let nobodys = insert_key(&store.db, key_of(AccountId::generate(), &other)).await;
+    assert!(matches!(nobodys, Err(StorageError::Missing { what: "account" })), "{nobodys:?}");
+}
+
+async fn a_key_is_revoked_once_and_only_by_its_owner(store: TestStore) {
+    let (ada, bob) = (some_account(&store.db).await, some_account(&store.db).await);
+    let secret = ApiKeySecret::generate().unwrap();
+    let key = insert_key(&store.db, key_of(ada, &secret)).await.unwrap();
+
+    assert!(!revoke_key(&store.db, bob, key.id).await.unwrap());
+    let found = find_key_by_hash(&store.db, secret.hash()).await.unwrap().unwrap();
+    assert_eq!(found.revoked_at, None);
+
+    assert!(revoke_key(&store.db, ada, key.id).await.unwrap());
+    let revoked = find_key_by_hash(&store.db, secret.hash()).await.unwrap().unwrap();
+    assert!(revoked.revoked_at.is_some_and(|at| at >= key.created_at));
+
+    assert!(!revoke_key(&store.db, ada, key.id).await.unwrap());
+    let found = find_key_by_hash(&store.db, secret.hash()).await.unwrap().unwrap();
+    assert_eq!(found.revoked_at, revoked.revoked_at, "the first time stays");
+}
+
+async fn a_list_shows_the_accounts_own_keys_page_by_page(store: TestStore) {
+    let (ada, bob) = (some_account(&store.db).await, some_account(&store.db).await);
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        for account_id in [ada, bob] {
+            let secret = ApiKeySecret::generate().unwrap();
+            let key = insert_key(&store.db, key_of(account_id, &secret)).await.unwrap();
+            made.extend((account_id == ada).then_some(key));
+        }
+    }
+    let first = list_keys(&store.db, ada, None, 2).await.unwrap();
+    let second = list_keys(&store.db, ada, Some(first[1].id), 2).await.unwrap();
+    assert_eq!([first, second].concat(), made);
+}
+
+on_both_databases! {
+    a_key_is_found_by_its_hash_with_everything_that_limits_it,
+    a_secret_is_kept_once_and_only_for_an_account_that_exists,
+    a_key_is_revoked_once_and_only_by_its_owner,
+    a_list_shows_the_accounts_own_keys_page_by_page,
+}

@@ -19,14 +19,21 @@ pub(crate) struct TestStore {
     options: DbOptions,
     /// A URL for tools that are not ours.
     url: String,
-    directory: Option<TempDir>,
-    database: Option<TestDatabase>,
+    _directory: Option<TempDir>,
+    _database: Option<TestDatabase>,
 }
 
 impl TestStore {
     /// How `db` was opened; change it and open the database once more.
     pub(crate) fn options(&self) -> DbOptions {
         self.options.clone()
+    }
+
+    /// Gives up `db`, so that the database can be opened as its owner again. Keep the answer: the
+    /// database is deleted with it.
+    pub(crate) async fn release(self) -> impl Sized {
+        self.db.close().await.unwrap();
+        (self._directory, self._database)
     }
 
     /// A connection past the server's code, to look at (or spoil) what it wrote.
@@ -61,8 +68,7 @@ pub(crate) fn run_on_sqlite<F: Future<Output = ()>>(test: fn(TestStore) -> F) {
         let url = format!("sqlite://{}", path.display());
         let options = server(DatabaseUrl::Sqlite(path));
         let db = Db::open(options.clone()).await.unwrap();
-        let directory = Some(directory);
-        test(TestStore { db, options, url, directory, database: None }).await;
+        test(TestStore { db, options, url, _directory: Some(directory), _database: None }).await;
     });
 }
 
@@ -77,8 +83,7 @@ pub(crate) fn run_on_postgres<F: Future<Output = ()>>(test: fn(TestStore) -> F) 
         let url = database.url.clone();
         let options = server(DatabaseUrl::Postgres(url.clone().into()));
         let db = Db::open(options.clone()).await.unwrap();
-        let database = Some(database);
-        test(TestStore { db, options, url, directory: None, database }).await;
+        test(TestStore { db, options, url, _directory: None, _database: Some(database) }).await;
     });
 }
 
