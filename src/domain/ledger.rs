@@ -328,3 +328,12 @@ pub struct FlushReply {
     /// Every account row that the flush read or changed, absolute, after the flush.
     pub accounts: Vec<AccountRow>,
 }
+
+impl FlushReply {
+    /// How many holds were not granted.
+    #[must_use]
+    pub fn denied(&self) -> u64 {
+        let denied = |verdict: &&OpenVerdict| !matches!(verdict, OpenVerdict::Granted { .. });
+        u64::try_from(self.verdicts.iter().filter(denied).count()).unwrap_or(u64::MAX)
+    }
+}
