@@ -102,7 +102,8 @@ fn streams(criterion: &mut Criterion) {
 
 fn prompts(criterion: &mut Criterion) {
     let Ok(alice) = demo::alice() else { return };
-    let Ok((face, primitives, _)) = alice.into_face(FaceId::generate(), AccountId::generate(), 0) else {
+    let Ok((face, primitives, _)) = alice.into_face(FaceId::generate(), AccountId::generate(), 0)
+    else {
         return;
     };
     let ranked = Persona::prepare(face.clone(), &primitives, 1_500);
