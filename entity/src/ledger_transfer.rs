@@ -7,7 +7,8 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "ledger_transfer")]
 pub struct Model {
-    /// Of a hold's lines: the hold's id, so that no hold is charged twice. Else time-ordered.
+    /// Time-ordered; the hold's id for everything that a hold causes, so that with `kind` it proves
+    /// that no hold is charged twice.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     /// 1 charge, 2 top-up, 3 promo, 4 overrun, 5 provider cost.

@@ -166,9 +166,9 @@ async fn book_top_up(
     let (kind, source) = (TransferKind::TopUp, AccountKind::CashClearing);
     let transfer = incoming(kind, source, id, amount, Some(reference.clone()), created_at);
     // The insertion decides: a concurrent one with the same reference is waited for.
-    let external_ref = ledger_transfer::Column::ExternalRef;
-    let on_conflict = OnConflict::column(external_ref)
-        .target_and_where(Expr::col(external_ref).is_not_null())
+    // Its index leaves out the charges, which have no reference: so must the target.
+    let on_conflict = OnConflict::column(ledger_transfer::Column::ExternalRef)
+        .target_and_where(Expr::col(ledger_transfer::Column::ExternalRef).is_not_null())
         .do_nothing()
         .to_owned();
     let inserted = ledger_transfer::Entity::insert(transfer)
