@@ -23,7 +23,7 @@ pub mod usage;
 
 pub use api_key::{ApiKeyHash, ApiKeySecret};
 pub use error_code::ErrorCode;
-pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, TransferId};
+pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, LeaseId, PriceId, TransferId};
 pub use model_name::{FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};
