@@ -135,6 +135,15 @@ impl Billing {
         self.status = status;
     }
 
+    /// Whether content may go to the client: the hold is still this instance's.
+    pub(super) fn may_release(&self) -> bool {
+        match &self.guard {
+            Some(Guard::Hold(hold)) => hold.may_release(),
+            Some(Guard::Free { .. }) => true,
+            None => false,
+        }
+    }
+
     /// Remembers what would be billed if the client left now.
     pub(super) fn note(&mut self, usage: Usage, basis: UsageBasis) {
         self.noted = Some((usage, basis));

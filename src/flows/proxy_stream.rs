@@ -120,6 +120,9 @@ impl ProxySession {
 
     fn read(&mut self, read: Option<Result<Bytes, ProviderError>>) {
         match read {
+            Some(Ok(_)) if !self.money.may_release() => {
+                self.end(Some(super::failure::ledger_unavailable()));
+            }
             Some(Ok(chunk)) => {
                 self.decoder.push(chunk);
                 let mut run = BytesMut::new();
