@@ -20,13 +20,15 @@ pub(crate) struct Request {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// The body's framing is the test's own: no `content-length` is added.
+    is_unframed: bool,
 }
 
 impl Request {
     /// A request without a body.
     pub(crate) fn new(method: &str, path: &str) -> Self {
         let (method, path) = (method.to_owned(), path.to_owned());
-        Self { method, path, headers: Vec::new(), body: Vec::new() }
+        Self { method, path, headers: Vec::new(), body: Vec::new(), is_unframed: false }
     }
 
     /// `POST` with a JSON body.
@@ -58,6 +60,12 @@ impl Request {
         self
     }
 
+    /// Sets bytes that follow the head as they are: their framing is the test's own.
+    pub(crate) fn unframed_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.is_unframed = true;
+        self.body(body)
+    }
+
     /// Connects and sends; the answer is not waited for.
     #[track_caller]
     pub(crate) fn send(&self, address: SocketAddr) -> Sent {
@@ -69,7 +77,7 @@ impl Request {
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !self.body.is_empty() || self.method != "GET" {
+        if !self.is_unframed && (!self.body.is_empty() || self.method != "GET") {
             head.push_str(&format!("content-length: {}\r\n", self.body.len()));
         }
         head.push_str("\r\n");

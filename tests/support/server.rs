@@ -50,6 +50,12 @@ impl Builder {
         self
     }
 
+    /// Appends to the models file: further models and providers, in its own form.
+    pub(crate) fn models(mut self, toml: &str) -> Self {
+        self.models.get_or_insert_default().push_str(toml);
+        self
+    }
+
     /// Keeps the books in PostgreSQL.
     pub(crate) fn with_postgres(mut self, url: &str) -> Self {
         self.database_url = Some(url.to_owned());
@@ -152,6 +158,16 @@ impl TestServer {
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The directory with the database, the lock and the run file.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.data_dir.path().join("data")
+    }
+
+    /// A command of the same program, environment and directory, to be run in the test's own way.
+    pub(crate) fn program(&self) -> Command {
+        command(&self.env, self.data_dir.path())
     }
 
     /// Its process id.

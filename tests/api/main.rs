@@ -1,0 +1,37 @@
+//! The API against its contract, through the real server: errors in each dialect, bills computed
+//! by hand, faces, the command line, a clean log, and mutated requests. After each test the books
+//! must balance and the log must hold neither a secret nor a prompt (see `support::server`).
+
+#[cfg(test)]
+mod billing;
+#[cfg(test)]
+mod billing_limits;
+#[cfg(test)]
+mod billing_upstream;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod error_bodies;
+#[cfg(test)]
+mod error_keys;
+#[cfg(test)]
+mod faces;
+#[cfg(test)]
+mod faces_chat;
+#[cfg(test)]
+mod first_start;
+#[cfg(test)]
+mod kit;
+#[cfg(test)]
+mod log_hygiene;
+#[cfg(test)]
+mod mutations;
+#[cfg(test)]
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+#[expect(dead_code, reason = "each test binary uses a part of the kit")]
+#[path = "../support/mod.rs"]
+mod support;
