@@ -42,6 +42,7 @@ impl Platform {
         let fields = FaceFields::parse(body)?;
         let (face, warnings) =
             fields.into_face(FaceId::generate(), caller.account_id, clock::now().0)?;
+        super::resolve::permit_face(caller, &face.username)?;
         self.room_for_one_more(caller.account_id).await?;
         self.check_default_model(&face)?;
         let face =
@@ -49,7 +50,7 @@ impl Platform {
         self.render(caller.account_id, &face, &warnings).await
     }
 
-    /// `GET /v1/faces`, oldest first, with a cursor.
+    /// `GET /v1/faces`, oldest first, with a cursor; for a key with a list of faces those only.
     ///
     /// # Errors
     /// 422 for a cursor or limit that is none.
@@ -59,12 +60,13 @@ impl Platform {
         after: Option<FaceId>,
         limit: Option<u32>,
     ) -> Result<Value, Failure> {
-        self.faces_of(caller.account_id, after, limit).await
+        self.faces_of(caller.account_id, caller.allowed_faces.clone(), after, limit).await
     }
 
     pub(super) async fn faces_of(
         &self,
         account_id: AccountId,
+        usernames: Option<Vec<String>>,
         after: Option<FaceId>,
         limit: Option<u32>,
     ) -> Result<Value, Failure> {
@@ -78,7 +80,13 @@ impl Platform {
                 )
             });
         }
-        let rows = storage_faces::list_faces(&self.inner.db, account_id, after, limit + 1).await?;
+        let db = &self.inner.db;
+        let rows = match usernames {
+            None => storage_faces::list_faces(db, account_id, after, limit + 1).await?,
+            Some(names) => {
+                storage_faces::list_named_faces(db, account_id, names, after, limit + 1).await?
+            }
+        };
         let page = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = rows.len() > page;
         let mut data = Vec::with_capacity(rows.len().min(page));
@@ -216,14 +224,7 @@ impl Platform {
 
     async fn stored_face(&self, caller: &Caller, username: &str) -> Result<Face, Failure> {
         let Ok(name) = FaceName::parse(username) else { return Err(not_found(username)) };
-        if let Some(allowed) = &caller.allowed_faces
-            && !allowed.iter().any(|one| one == name.as_str())
-        {
-            return Err(Failure::new(
-                ErrorCode::FaceNotAllowed,
-                format!("This API key is not permitted to use the face `{name}`."),
-            ));
-        }
+        super::resolve::permit_face(caller, &name)?;
         let row = storage_faces::find_face(&self.inner.db, caller.account_id, &name).await?;
         face_from_row(row.ok_or_else(|| not_found(username))?)
     }

@@ -3,7 +3,10 @@
 use actix_web::{
     HttpRequest,
     error::{PayloadError, ResponseError},
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
     web,
 };
 use bytes::Bytes;
@@ -20,10 +23,12 @@ use crate::{
 /// 401, 503.
 pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, Failure> {
     let headers = req.headers();
-    let api_key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let bearer =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
+    // A value that is no text is a malformed key, not a missing one.
+    let text = |value: &HeaderValue| value.to_str().unwrap_or("?").to_owned();
+    let api_key = headers.get("x-api-key").map(text);
+    let authorization = headers.get(header::AUTHORIZATION).map(text);
+    let bearer = authorization.as_deref().and_then(bearer);
+    let caller = flows.platform().authenticate(api_key.as_deref().or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     Ok(caller)
 }

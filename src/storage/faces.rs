@@ -2,7 +2,7 @@
 
 use entity::{face, face_primitive};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, DatabaseTransaction, EntityTrait, ExprTrait,
+    ActiveModelTrait, ActiveValue::Set, Condition, DatabaseTransaction, EntityTrait, ExprTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 
@@ -204,20 +204,50 @@ pub async fn list_faces(
     after: Option<FaceId>,
     limit: u32,
 ) -> Result<Vec<FaceRow>, StorageError> {
+    db.run(
+        FACE,
+        move |db| async move { page(&db, account_id, Condition::all(), after, limit).await },
+    )
+    .await
+}
+
+/// As [`list_faces`], of the given usernames only.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn list_named_faces(
+    db: &Db,
+    account_id: AccountId,
+    usernames: Vec<String>,
+    after: Option<FaceId>,
+    limit: u32,
+) -> Result<Vec<FaceRow>, StorageError> {
     db.run(FACE, move |db| async move {
-        let mut query = face::Entity::find().filter(face::COLUMN.account_id.eq(account_id.0));
-        if let Some(after) = after {
-            query = query.filter(face::COLUMN.id.gt(after.0));
-        }
-        let faces = query
-            .order_by_asc(face::COLUMN.id)
-            .limit(u64::from(limit))
-            .all(db.reader())
-            .await
-            .map_err(StorageError::on(FACE))?;
-        faces.into_iter().map(row_of).collect()
+        let named = Condition::all().add(face::COLUMN.username.is_in(usernames));
+        page(&db, account_id, named, after, limit).await
     })
     .await
+}
+
+async fn page(
+    db: &Db,
+    account_id: AccountId,
+    wanted: Condition,
+    after: Option<FaceId>,
+    limit: u32,
+) -> Result<Vec<FaceRow>, StorageError> {
+    let mut query =
+        face::Entity::find().filter(face::COLUMN.account_id.eq(account_id.0)).filter(wanted);
+    if let Some(after) = after {
+        query = query.filter(face::COLUMN.id.gt(after.0));
+    }
+    let faces = query
+        .order_by_asc(face::COLUMN.id)
+        .limit(u64::from(limit))
+        .all(db.reader())
+        .await
+        .map_err(StorageError::on(FACE))?;
+    faces.into_iter().map(row_of).collect()
 }
 
 /// The account whose face of that username is the oldest: for an administrator who names a face
