@@ -24,11 +24,10 @@ use crate::{
 pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, Failure> {
     let headers = req.headers();
     // A value that is no text is a malformed key, not a missing one.
-    let text = |value: &HeaderValue| value.to_str().unwrap_or("?").to_owned();
-    let api_key = headers.get("x-api-key").map(text);
-    let authorization = headers.get(header::AUTHORIZATION).map(text);
-    let bearer = authorization.as_deref().and_then(bearer);
-    let caller = flows.platform().authenticate(api_key.as_deref().or(bearer)).await?;
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str());
+    let api_key = text("x-api-key").map(|key| key.unwrap_or_default());
+    let bearer = text("authorization").and_then(|value| value.map_or(Some(""), bearer));
+    let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     Ok(caller)
 }
