@@ -188,7 +188,7 @@ impl Platform {
         self.render(caller.account_id, &face, &[]).await
     }
 
-    /// Imports a whole face, replacing one of the same username.
+    /// Imports a whole face, replacing what one of the same username says and keeping its id.
     ///
     /// # Errors
     /// 422 with the path of the first wrong field; nothing is changed then.
@@ -196,10 +196,25 @@ impl Platform {
         let import = FaceImport::parse(file, &self.import_limits())?;
         let (face, primitives, warnings) =
             import.into_face(FaceId::generate(), account_id, clock::now().0)?;
-        if !storage_faces::delete_face(&self.inner.db, account_id, &face.username).await? {
-            self.room_for_one_more(account_id).await?;
-        }
-        let face = self.keep(face, stored_primitives(&primitives)).await?;
+        let rows = stored_primitives(&primitives);
+        let known = storage_faces::find_face(&self.inner.db, account_id, &face.username).await?;
+        let face = match known {
+            Some(known) => {
+                let content = content_of(face);
+                let replaced = storage_faces::replace_face(
+                    &self.inner.db,
+                    account_id,
+                    known.id,
+                    content,
+                    rows,
+                );
+                face_from_row(replaced.await?)?
+            }
+            None => {
+                self.room_for_one_more(account_id).await?;
+                self.keep(face, rows).await?
+            }
+        };
         self.inner.directory.forget_face(account_id, &face.username);
         self.render(account_id, &face, &warnings).await
     }
