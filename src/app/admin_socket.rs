@@ -114,6 +114,11 @@ async fn answer(mut stream: UnixStream, platform: &Platform) -> io::Result<()> {
     writer.write_all(&text).await
 }
 
+/// Whether a server listens on this data directory.
+pub(super) async fn is_served(data_dir: &Path) -> bool {
+    UnixStream::connect(data_dir.join(NAME)).await.is_ok()
+}
+
 /// Sends a command to the server on this data directory.
 ///
 /// # Errors

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    App,
+    App, admin_socket,
     commands::{administer, complain, print_note, print_text, start_failed},
     run_file,
 };
 use crate::{
-    config::{ChatArgs, Settings},
+    config::{ChatArgs, DatabaseUrl, Settings},
     domain::{FaceName, ModelSelector},
     flows::admin::AdminRequest,
     providers::{Catalog, CatalogOptions, Dispatch, Endpoint, Providers, UpstreamResponse},
@@ -31,7 +31,10 @@ const BODY_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 /// Asks and prints until the answer ends or Ctrl-C: then the connection is closed, and the server
 /// bills what was produced.
 pub(super) async fn run(settings: Settings, chat: ChatArgs) -> ExitCode {
-    let running = run_file::read(&settings.data_dir);
+    let running = match run_file::read(&settings.data_dir) {
+        Some(running) if is_alive(&settings, &running).await => Some(running),
+        _ => None,
+    };
     let own_server = chat.url.is_none() && running.is_none();
     let app = if own_server { Some(settings.clone()) } else { None };
     let app = match app {
@@ -61,6 +64,15 @@ pub(super) async fn run(settings: Settings, chat: ChatArgs) -> ExitCode {
         app.run_until(async {}).await;
     }
     code
+}
+
+/// Whether the server of a run file lives: a crash leaves the file behind.
+async fn is_alive(settings: &Settings, running: &run_file::RunningServer) -> bool {
+    if matches!(settings.database(), DatabaseUrl::Sqlite(_)) {
+        return admin_socket::is_served(&settings.data_dir).await;
+    }
+    let address = running.url.trim_start_matches("http://").trim_end_matches('/');
+    tokio::net::TcpStream::connect(address).await.is_ok()
 }
 
 async fn ask(settings: &Settings, chat: &ChatArgs, url: &str) -> ExitCode {

@@ -77,10 +77,10 @@ fn exit_code(is_clean: bool) -> ExitCode {
     if is_clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
-/// Tells why a start was not completed; the exit code is 1.
+/// Tells why a start was not completed; the exit code is 2 where a setting is wrong, else 1.
 pub fn start_failed(error: &StartError) -> ExitCode {
     complain(&telemetry::chain(error).to_string());
-    ExitCode::from(FAILED)
+    ExitCode::from(error.exit_code())
 }
 
 async fn admin(settings: &Settings, command: AdminCommand) -> ExitCode {

@@ -26,7 +26,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The database can't be opened or migrated.
-    #[error("the database can't be used")]
+    #[error("the database can't be used; check DATABASE_URL and FACES_DATA_DIR")]
     Storage(#[from] StorageError),
     /// The catalog of models or the TLS roots can't be used.
     #[error("the model catalog can't be used")]
@@ -40,6 +40,21 @@ pub enum StartError {
     /// The log filter is wrong.
     #[error("RUST_LOG is no log filter")]
     Log(#[from] crate::telemetry::LogFilterError),
+}
+
+impl StartError {
+    /// Exit code of the program: 2 where a setting is wrong, as for a wrong command line.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Catalog(_) | Self::Log(_) => 2,
+            Self::Listen { .. }
+            | Self::DataDir { .. }
+            | Self::Storage(_)
+            | Self::Accounts(_)
+            | Self::Demo(_) => 1,
+        }
+    }
 }
 
 impl From<Failure> for StartError {

@@ -80,13 +80,14 @@ impl App {
         if let Ok(address) = listener.local_addr() {
             settings.listen = address;
         }
-        let db = open(&settings, DbRole::Server).await?;
+        // Wrong settings end the start before the database is made or migrated.
         let catalog = Arc::new(catalog(&settings)?);
         let providers = Providers::start(
             Arc::clone(&catalog),
             &settings.limits,
             settings.providers.ca_file.as_deref(),
         )?;
+        let db = open(&settings, DbRole::Server).await?;
         let accounts = Accounts::start(db.clone(), &settings.limits).await?;
         let platform = Platform::new(db.clone(), catalog, settings.limits.clone());
         let options = flow_options(&settings);

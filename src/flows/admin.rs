@@ -154,7 +154,7 @@ impl Platform {
             }
             AdminRequest::ListFaces { account } => {
                 self.known_account(account).await?;
-                self.faces_of(account, None, Some(super::personas::PAGE_MAX)).await
+                self.faces_of(account, None, None, Some(super::personas::PAGE_MAX)).await
             }
             AdminRequest::CreateChatKey { face } => self.chat_key(face).await,
         }

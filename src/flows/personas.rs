@@ -42,6 +42,7 @@ impl Platform {
         let fields = FaceFields::parse(body)?;
         let (face, warnings) =
             fields.into_face(FaceId::generate(), caller.account_id, clock::now().0)?;
+        super::resolve::permit_face(caller, &face.username)?;
         self.room_for_one_more(caller.account_id).await?;
         self.check_default_model(&face)?;
         let face =
@@ -49,7 +50,7 @@ impl Platform {
         self.render(caller.account_id, &face, &warnings).await
     }
 
-    /// `GET /v1/faces`, oldest first, with a cursor.
+    /// `GET /v1/faces`, oldest first, with a cursor; for a key with a list of faces those only.
     ///
     /// # Errors
     /// 422 for a cursor or limit that is none.
@@ -59,12 +60,13 @@ impl Platform {
         after: Option<FaceId>,
         limit: Option<u32>,
     ) -> Result<Value, Failure> {
-        self.faces_of(caller.account_id, after, limit).await
+        self.faces_of(caller.account_id, caller.allowed_faces.clone(), after, limit).await
     }
 
     pub(super) async fn faces_of(
         &self,
         account_id: AccountId,
+        usernames: Option<Vec<String>>,
         after: Option<FaceId>,
         limit: Option<u32>,
     ) -> Result<Value, Failure> {
@@ -78,7 +80,13 @@ impl Platform {
                 )
             });
         }
-        let rows = storage_faces::list_faces(&self.inner.db, account_id, after, limit + 1).await?;
+        let db = &self.inner.db;
+        let rows = match usernames {
+            None => storage_faces::list_faces(db, account_id, after, limit + 1).await?,
+            Some(names) => {
+                storage_faces::list_named_faces(db, account_id, names, after, limit + 1).await?
+            }
+        };
         let page = usize::try_from(limit).unwrap_or(usize::MAX);
         let has_more = rows.len() > page;
         let mut data = Vec::with_capacity(rows.len().min(page));
@@ -180,7 +188,7 @@ impl Platform {
         self.render(caller.account_id, &face, &[]).await
     }
 
-    /// Imports a whole face, replacing one of the same username.
+    /// Imports a whole face, replacing what one of the same username says and keeping its id.
     ///
     /// # Errors
     /// 422 with the path of the first wrong field; nothing is changed then.
@@ -188,19 +196,33 @@ impl Platform {
         let import = FaceImport::parse(file, &self.import_limits())?;
         let (face, primitives, warnings) =
             import.into_face(FaceId::generate(), account_id, clock::now().0)?;
-        if !storage_faces::delete_face(&self.inner.db, account_id, &face.username).await? {
-            self.room_for_one_more(account_id).await?;
-        }
-        let face = self.keep(face, stored_primitives(&primitives)).await?;
+        let rows = stored_primitives(&primitives);
+        let known = storage_faces::find_face(&self.inner.db, account_id, &face.username).await?;
+        let face = match known {
+            Some(known) => {
+                let content = content_of(face);
+                let replaced = storage_faces::replace_face(
+                    &self.inner.db,
+                    account_id,
+                    known.id,
+                    content,
+                    rows,
+                );
+                face_from_row(replaced.await?)?
+            }
+            None => {
+                self.room_for_one_more(account_id).await?;
+                self.keep(face, rows).await?
+            }
+        };
+        self.inner.directory.forget_face(account_id, &face.username);
         self.render(account_id, &face, &warnings).await
     }
 
     async fn keep(&self, face: Face, primitives: FacePrimitives) -> Result<Face, Failure> {
-        let (account_id, username) = (face.account_id, face.username.clone());
+        let username = face.username.clone();
         let new = NewFace { id: face.id, account_id: face.account_id, content: content_of(face) };
-        let inserted = storage_faces::insert_face(&self.inner.db, new, primitives).await;
-        self.inner.directory.forget_face(account_id, &username);
-        match inserted {
+        match storage_faces::insert_face(&self.inner.db, new, primitives).await {
             Ok(row) => face_from_row(row),
             Err(StorageError::Conflict { .. }) => Err(taken(&username)),
             Err(error) => Err(error.into()),
@@ -217,14 +239,7 @@ impl Platform {
 
     async fn stored_face(&self, caller: &Caller, username: &str) -> Result<Face, Failure> {
         let Ok(name) = FaceName::parse(username) else { return Err(not_found(username)) };
-        if let Some(allowed) = &caller.allowed_faces
-            && !allowed.iter().any(|one| one == name.as_str())
-        {
-            return Err(Failure::new(
-                ErrorCode::FaceNotAllowed,
-                format!("This API key is not permitted to use the face `{name}`."),
-            ));
-        }
+        super::resolve::permit_face(caller, &name)?;
         let row = storage_faces::find_face(&self.inner.db, caller.account_id, &name).await?;
         face_from_row(row.ok_or_else(|| not_found(username))?)
     }

@@ -51,6 +51,8 @@ pub struct ProxySession {
     held_back: Bytes,
     /// Whether what is held back is the provider's own error event.
     provider_told: bool,
+    /// Whether the client has been sent a record (and so a status line).
+    is_begun: bool,
     money: StreamMoney,
 }
 
@@ -81,6 +83,7 @@ impl ProxySession {
             ready: VecDeque::new(),
             held_back: Bytes::new(),
             provider_told: false,
+            is_begun: false,
             money: StreamMoney::new(
                 billing,
                 plan.input_tokens_estimate,
@@ -128,6 +131,7 @@ impl ProxySession {
                 let mut run = BytesMut::new();
                 self.decode(&mut run);
                 if !run.is_empty() {
+                    self.is_begun = true;
                     self.ready.push_front(ProxyEvent::Bytes(run.freeze()));
                 }
             }
@@ -180,7 +184,10 @@ impl ProxySession {
         let held_back = std::mem::take(&mut self.held_back);
         match closing {
             Closing::Complete(_) if held_back.is_empty() => {}
-            Closing::Failed(failure) if held_back.is_empty() || !self.provider_told => {
+            // An error that comes first becomes a real status, which no client takes for success.
+            Closing::Failed(failure)
+                if held_back.is_empty() || !self.provider_told || !self.is_begun =>
+            {
                 self.ready.push_back(ProxyEvent::Failed(failure));
             }
             Closing::Complete(_) | Closing::Failed(_) => {

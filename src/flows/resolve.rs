@@ -85,15 +85,8 @@ impl Flows {
         else {
             return Ok(None);
         };
-        match &caller.allowed_faces {
-            Some(allowed) if !allowed.iter().any(|one| one == username.as_str()) => {
-                Err(Failure::new(
-                    ErrorCode::FaceNotAllowed,
-                    format!("This API key is not permitted to use the face `{username}`."),
-                ))
-            }
-            _ => Ok(Some(face)),
-        }
+        permit_face(caller, &username)?;
+        Ok(Some(face))
     }
 
     fn usable_override(&self, llm: &str) -> Result<Arc<Model>, Failure> {
@@ -162,6 +155,19 @@ pub(super) fn face_not_found(name: &str) -> Failure {
             format!("The face `{}` was not found or is not owned by you.", shown(name)),
         )
     }
+}
+
+/// 403 when the key has a list of faces and this one is not on it.
+pub(super) fn permit_face(caller: &Caller, username: &FaceName) -> Result<(), Failure> {
+    let Some(allowed) = &caller.allowed_faces else { return Ok(()) };
+    if allowed.iter().any(|one| one == username.as_str()) {
+        return Ok(());
+    }
+    // The word `model` must not stand in this text: a client sorts 403s by such words.
+    Err(Failure::new(
+        ErrorCode::FaceNotAllowed,
+        format!("This API key is not permitted to use the face `{username}`."),
+    ))
 }
 
 fn permit_model(caller: &Caller, model: &Model) -> Result<(), Failure> {

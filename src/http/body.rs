@@ -3,7 +3,10 @@
 use actix_web::{
     HttpRequest,
     error::{PayloadError, ResponseError},
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
     web,
 };
 use bytes::Bytes;
@@ -20,9 +23,10 @@ use crate::{
 /// 401, 503.
 pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, Failure> {
     let headers = req.headers();
-    let api_key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let bearer =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    // A value that is no text is a malformed key, not a missing one.
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str());
+    let api_key = text("x-api-key").map(|key| key.unwrap_or_default());
+    let bearer = text("authorization").and_then(|value| value.map_or(Some(""), bearer));
     let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     Ok(caller)

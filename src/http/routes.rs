@@ -26,51 +26,65 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
     config.app_data(web::Data::new(state)).service(
         web::scope("")
             .wrap(from_fn(edge::edge))
-            .service(resource("/healthz").route(web::get().to(reads::healthz)))
-            .service(resource("/readyz").route(web::get().to(reads::readyz)))
-            .service(resource("/v1/chat/completions").route(web::post().to(inference::chat)))
-            .service(resource("/v1/openai/chat/completions").route(web::post().to(proxies::openai)))
-            .service(resource("/v1/anthropic/messages").route(web::post().to(proxies::anthropic)))
+            .service(resource("/healthz", "GET").route(web::get().to(reads::healthz)))
+            .service(resource("/readyz", "GET").route(web::get().to(reads::readyz)))
             .service(
-                resource("/v1/anthropic/v1/messages").route(web::post().to(proxies::anthropic)),
+                resource("/v1/chat/completions", "POST").route(web::post().to(inference::chat)),
             )
             .service(
-                resource("/v1/anthropic/messages/count_tokens")
+                resource("/v1/openai/chat/completions", "POST")
+                    .route(web::post().to(proxies::openai)),
+            )
+            .service(
+                resource("/v1/anthropic/messages", "POST")
+                    .route(web::post().to(proxies::anthropic)),
+            )
+            .service(
+                resource("/v1/anthropic/v1/messages", "POST")
+                    .route(web::post().to(proxies::anthropic)),
+            )
+            .service(
+                resource("/v1/anthropic/messages/count_tokens", "POST")
                     .route(web::post().to(proxies::count_tokens)),
             )
             .service(
-                resource("/v1/anthropic/v1/messages/count_tokens")
+                resource("/v1/anthropic/v1/messages/count_tokens", "POST")
                     .route(web::post().to(proxies::count_tokens)),
             )
-            .service(resource("/v1/models").route(web::get().to(reads::models)))
-            .service(resource("/v1/models/{model:.+}").route(web::get().to(reads::model)))
-            .service(resource("/v1/openai/models").route(web::get().to(reads::models)))
-            .service(resource("/v1/anthropic/v1/models").route(web::get().to(reads::models)))
-            .service(resource("/v1/account/state").route(web::get().to(reads::account_state)))
-            .service(resource("/v1/billing/balance").route(web::get().to(reads::balance)))
+            .service(resource("/v1/models", "GET").route(web::get().to(reads::models)))
+            .service(resource("/v1/models/{model:.+}", "GET").route(web::get().to(reads::model)))
+            .service(resource("/v1/openai/models", "GET").route(web::get().to(reads::models)))
+            .service(resource("/v1/anthropic/v1/models", "GET").route(web::get().to(reads::models)))
             .service(
-                resource("/v1/faces")
+                resource("/v1/account/state", "GET").route(web::get().to(reads::account_state)),
+            )
+            .service(resource("/v1/billing/balance", "GET").route(web::get().to(reads::balance)))
+            .service(
+                resource("/v1/faces", "GET, POST")
                     .route(web::get().to(faces::list))
                     .route(web::post().to(faces::create)),
             )
-            .service(resource("/v1/faces/attributes").route(web::get().to(faces::attributes)))
             .service(
-                resource("/v1/faces/{face}")
+                resource("/v1/faces/attributes", "GET").route(web::get().to(faces::attributes)),
+            )
+            .service(
+                resource("/v1/faces/{face}", "GET, PATCH, DELETE")
                     .route(web::get().to(faces::read))
                     .route(web::patch().to(faces::update))
                     .route(web::delete().to(faces::delete)),
             )
             .service(
-                resource("/v1/faces/{face}/primitives")
+                resource("/v1/faces/{face}/primitives", "PUT")
                     .route(web::put().to(faces::replace_primitives)),
             )
             .default_service(web::route().to(no_route)),
     );
 }
 
-/// A path whose other methods answer 405 in the route's dialect.
-fn resource(path: &str) -> Resource {
-    web::resource(path).default_service(web::route().to(no_method))
+/// A path whose other methods answer 405 in the route's dialect, with the methods it `allow`s.
+fn resource(path: &str, allow: &'static str) -> Resource {
+    let other = move |req: HttpRequest| async move { no_method(&req, allow) };
+    web::resource(path).default_service(web::route().to(other))
 }
 
 async fn no_route(req: HttpRequest) -> HttpResponse {
@@ -81,10 +95,14 @@ async fn no_route(req: HttpRequest) -> HttpResponse {
     problem::respond(&req, &failure)
 }
 
-async fn no_method(req: HttpRequest) -> HttpResponse {
-    let failure = Failure::new(
-        ErrorCode::MethodNotAllowed,
-        format!("This path does not take the method {}.", req.method()),
-    );
-    problem::respond(&req, &failure)
+fn no_method(req: &HttpRequest, allow: &str) -> HttpResponse {
+    let failure = Failure {
+        // RFC 9110, section 15.5.6: a 405 must say what is allowed.
+        headers: vec![("allow".to_owned(), allow.to_owned())],
+        ..Failure::new(
+            ErrorCode::MethodNotAllowed,
+            format!("This path does not take the method {}; it takes {allow}.", req.method()),
+        )
+    };
+    problem::respond(req, &failure)
 }

@@ -145,7 +145,7 @@ pub enum SetupError {
     #[error("{0}")]
     DefaultModel(String),
     /// A CA file without a usable certificate.
-    #[error("{path}: {problem}", path = path.display())]
+    #[error("FACES_PROVIDER_CA_FILE {path}: {problem}", path = path.display())]
     CaFile {
         /// The file.
         path: PathBuf,

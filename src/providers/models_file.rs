@@ -114,7 +114,7 @@ pub(super) fn read(models_file: Option<&Path>) -> Result<Specs, SetupError> {
     };
     let text = std::fs::read_to_string(path)
         .map_err(|source| SetupError::Read { path: path.to_owned(), source })?;
-    read_over(embedded, &path.display().to_string(), &text)
+    read_over(embedded, &format!("FACES_MODELS_FILE {}", path.display()), &text)
 }
 
 fn read_over(embedded: Table, file: &str, text: &str) -> Result<Specs, SetupError> {

@@ -2,7 +2,7 @@
 
 use entity::{face, face_primitive};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, DatabaseTransaction, EntityTrait, ExprTrait,
+    ActiveModelTrait, ActiveValue::Set, Condition, DatabaseTransaction, EntityTrait, ExprTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 
@@ -204,20 +204,50 @@ pub async fn list_faces(
     after: Option<FaceId>,
     limit: u32,
 ) -> Result<Vec<FaceRow>, StorageError> {
+    db.run(
+        FACE,
+        move |db| async move { page(&db, account_id, Condition::all(), after, limit).await },
+    )
+    .await
+}
+
+/// As [`list_faces`], of the given usernames only.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn list_named_faces(
+    db: &Db,
+    account_id: AccountId,
+    usernames: Vec<String>,
+    after: Option<FaceId>,
+    limit: u32,
+) -> Result<Vec<FaceRow>, StorageError> {
     db.run(FACE, move |db| async move {
-        let mut query = face::Entity::find().filter(face::COLUMN.account_id.eq(account_id.0));
-        if let Some(after) = after {
-            query = query.filter(face::COLUMN.id.gt(after.0));
-        }
-        let faces = query
-            .order_by_asc(face::COLUMN.id)
-            .limit(u64::from(limit))
-            .all(db.reader())
-            .await
-            .map_err(StorageError::on(FACE))?;
-        faces.into_iter().map(row_of).collect()
+        let named = Condition::all().add(face::COLUMN.username.is_in(usernames));
+        page(&db, account_id, named, after, limit).await
     })
     .await
+}
+
+async fn page(
+    db: &Db,
+    account_id: AccountId,
+    wanted: Condition,
+    after: Option<FaceId>,
+    limit: u32,
+) -> Result<Vec<FaceRow>, StorageError> {
+    let mut query =
+        face::Entity::find().filter(face::COLUMN.account_id.eq(account_id.0)).filter(wanted);
+    if let Some(after) = after {
+        query = query.filter(face::COLUMN.id.gt(after.0));
+    }
+    let faces = query
+        .order_by_asc(face::COLUMN.id)
+        .limit(u64::from(limit))
+        .all(db.reader())
+        .await
+        .map_err(StorageError::on(FACE))?;
+    faces.into_iter().map(row_of).collect()
 }
 
 /// The account whose face of that username is the oldest: for an administrator who names a face
@@ -273,17 +303,8 @@ pub async fn update_face(
     db.in_transaction(FACE, move |tx| {
         let content = content.clone();
         Box::pin(async move {
-            let change = face::ActiveModel {
-                username: Set(content.username.as_str().to_owned()),
-                name: Set(content.name),
-                facts: Set(content.facts),
-                default_model: Set(content.default_model),
-                default_tools: Set(json_list(content.default_tools)),
-                formula: Set(content.formula),
-                ..Default::default()
-            };
             let updated = touch(account_id, id, now)
-                .set(change)
+                .set(change_of(content))
                 .filter(face::COLUMN.version.eq(version_expected))
                 .exec_with_returning(tx)
                 .await
@@ -337,13 +358,39 @@ pub async fn replace_primitives(
     id: FaceId,
     primitives: FacePrimitives,
 ) -> Result<FaceRow, StorageError> {
+    replace(db, account_id, id, None, primitives).await
+}
+
+/// Replaces a face's content and primitives, in one transaction; answers its new row. Its id and
+/// time of making stay.
+///
+/// # Errors
+/// As [`replace_primitives`]; [`StorageError::Conflict`] when the new username is taken.
+pub async fn replace_face(
+    db: &Db,
+    account_id: AccountId,
+    id: FaceId,
+    content: FaceContent,
+    primitives: FacePrimitives,
+) -> Result<FaceRow, StorageError> {
+    replace(db, account_id, id, Some(content), primitives).await
+}
+
+async fn replace(
+    db: &Db,
+    account_id: AccountId,
+    id: FaceId,
+    content: Option<FaceContent>,
+    primitives: FacePrimitives,
+) -> Result<FaceRow, StorageError> {
     let now = clock::now();
     db.in_transaction("face primitives", move |tx| {
-        let primitives = primitives.clone();
+        let (content, primitives) = (content.clone(), primitives.clone());
         Box::pin(async move {
             let counts = Expr::value(primitives.component_counts);
             // First, so that the row's lock orders concurrent replacements.
             let updated = touch(account_id, id, now)
+                .set(content.map(change_of).unwrap_or_default())
                 .col_expr(face::Column::ComponentCounts, counts)
                 .exec_with_returning(tx)
                 .await
@@ -384,6 +431,18 @@ pub async fn load_primitives(db: &Db, id: FaceId) -> Result<Vec<PrimitiveRow>, S
         Ok(rows.into_iter().map(primitive).collect())
     })
     .await
+}
+
+fn change_of(content: FaceContent) -> face::ActiveModel {
+    face::ActiveModel {
+        username: Set(content.username.as_str().to_owned()),
+        name: Set(content.name),
+        facts: Set(content.facts),
+        default_model: Set(content.default_model),
+        default_tools: Set(json_list(content.default_tools)),
+        formula: Set(content.formula),
+        ..Default::default()
+    }
 }
 
 /// `UPDATE` of one face of this account that gives it its next version.

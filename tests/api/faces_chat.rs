@@ -202,6 +202,8 @@ fn a_key_uses_only_the_faces_and_models_that_it_allows() {
         ask(&faces_key, "PUT", "/v1/faces/alice/primitives", &json!({"primitives": []}));
     assert_403(&primitives, Dialect::Faces, "face_not_allowed", "face", "model");
     assert_eq!(post(&faces_key, completions, &chat(&format!("bob@{OPENAI_MODEL}"))).status, 200);
+    let made = ask(&faces_key, "POST", "/v1/faces", &json!({"username": "carol"}));
+    assert_403(&made, Dialect::Faces, "face_not_allowed", "face", "model");
     let shown = ask(&faces_key, "GET", "/v1/faces", &json!({})).json();
     let names: Vec<&Value> =
         shown["data"].as_array().unwrap().iter().map(|face| &face["username"]).collect();
