@@ -5,8 +5,8 @@
 //! 2. It names the face: the system text's first line `You are NAME` up to `.`, `,`, `;`, `:`,
 //!    `!`, `?` or `(`; without such a line no name.
 //! 3. It repeats up to 3 statements of the system text that share words with the last user message
-//!    (words of 3 and more letters or digits, without case; a word counts less the more statements
-//!    hold it), in their order; without any, the first 2. Statements are the items of its lists
+//!    (words of 3 and more letters or digits, without case and without those of any question, such
+//!    as `what` and `you`; a word counts less the more statements hold it), in their order; without any, the first 2. Statements are the items of its lists
 //!    (`- …`), which is where a persona's profile stands; a text without lists is taken sentence by
 //!    sentence. Without a system text it repeats what the user said.
 //! 4. When tools are offered it says that it calls none.
@@ -38,6 +38,15 @@ const NAME_CHARS_MAX: usize = 64;
 /// with everybody's requests).
 const SENTENCES_READ_MAX: usize = 2_000;
 const TEXT_READ_BYTES_MAX: usize = 262_144;
+
+/// Words that say nothing of what a question is about; instructions to a persona are full of them
+/// and would win over the statement that answers. In alphabetical order.
+const COMMON_WORDS: [&str; 48] = [
+    "about", "after", "all", "and", "any", "are", "asked", "but", "can", "could", "did", "does",
+    "doing", "for", "from", "get", "had", "has", "have", "her", "his", "how", "into", "its",
+    "just", "like", "not", "now", "one", "our", "out", "she", "should", "some", "tell", "that",
+    "the", "their", "them", "they", "this", "was", "what", "when", "will", "with", "you", "your",
+];
 
 /// A whole response, cut into the pieces in which it is sent.
 #[derive(Debug)]
@@ -173,7 +182,9 @@ fn face_name(system: &str) -> Option<String> {
 /// The sentences that are repeated (rule 3), in their order.
 fn matching_sentences(system: &str, user: &str) -> Vec<String> {
     let sentences = statements(head(system));
-    let asked: HashSet<String> = words(head(user)).collect();
+    let asked: HashSet<String> = words(head(user))
+        .filter(|word| COMMON_WORDS.binary_search(&word.as_str()).is_err())
+        .collect();
     let shared: Vec<HashSet<String>> = sentences
         .iter()
         .map(|sentence| words(sentence).filter(|word| asked.contains(word)).collect())
