@@ -39,8 +39,7 @@ impl Flows {
     /// after the upstream's first event, so that an upstream failure is still a real status.
     ///
     /// # Errors
-    /// [`Failure`] with the code of the first step that said no. Nothing is charged then, except
-    /// nothing was delivered but the client left ([`Billing`]'s rule).
+    /// [`Failure`] with the code of the first step that said no. Nothing is charged then.
     ///
     /// # Cancel safety
     /// Dropped (the client left), the upstream call is cancelled and the hold is settled for the

@@ -34,7 +34,7 @@ pub enum ChatEvent {
 
 /// A running chat stream.
 ///
-/// Polled as a [`Stream`]. Dropped (the client left), it cancels the upstream and its [`Billing`]
+/// Polled as a [`Stream`]. Dropped (the client left), it cancels the upstream and its `Billing`
 /// settles what was metered.
 #[derive(Debug)]
 pub struct ChatSession {

@@ -2,13 +2,13 @@
 //!
 //! Owns the one place where `accounts` and `providers` meet: a request is one straight line
 //! *resolve → compose → estimate → hold → dispatch → relay and meter → settle*, and each step is
-//! one function of one room. Owns the caches of keys and faces ([`directory`]).
+//! one function of one room. Owns the caches of keys and faces (`directory`).
 //!
 //! What never happens here: HTTP types, SQL, wire parsing, ledger arithmetic.
 //!
 //! How it fails: every use case answers [`Failure`], which carries a code of the error table and
 //! what a caller needs; rendering is `http`'s. A future that is dropped (the client left) cancels
-//! the upstream and resolves the hold: [`billing`] and [`stream_money`] hold the rules.
+//! the upstream and resolves the hold: `billing` and `stream_money` hold the rules.
 //!
 //! Limits: body and record sizes, cache sizes and times from `config::Limits`; concurrency is
 //! bounded at the edge (`http`) and in the rooms below.

@@ -39,7 +39,7 @@ pub enum ProxyEvent {
 
 /// A running native stream.
 ///
-/// Dropped (the client left), it cancels the upstream and its [`Billing`] settles what was
+/// Dropped (the client left), it cancels the upstream and its `Billing` settles what was
 /// metered.
 #[derive(Debug)]
 pub struct ProxySession {
