@@ -68,7 +68,6 @@ impl Link {
     }
 
     /// Hands an ending to the writer, now. Gives it back when the writer is gone.
-    #[expect(clippy::result_large_err, reason = "an undelivered message comes back to be sent on")]
     pub(super) fn end(&self, end: EnqueueEnd) -> Result<(), EnqueueEnd> {
         deliver(&self.writer, end)
     }
@@ -214,7 +213,6 @@ impl Accounts {
 
     /// To the account's actor. The lock is held while sending, so that an actor that is being
     /// passivated gets the message before it learns that it may go.
-    #[expect(clippy::result_large_err, reason = "an undelivered message comes back to be sent on")]
     fn deliver_open(&self, message: OpenHoldRequest) -> Result<(), OpenHoldRequest> {
         let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
         match live.get(&message.request.open.account_id) {

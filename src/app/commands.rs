@@ -279,9 +279,11 @@ fn lines(value: &Value) -> String {
 
 fn table(rows: &[Value]) -> String {
     let Some(first) = rows.first().and_then(Value::as_object) else { return String::new() };
-    let is_plain = |name: &&String| {
-        !first.get(*name).is_some_and(|value| value.is_object() || value.is_array())
+    // A list or an object has no place in a column.
+    let is_nested = |row: &Value, name: &str| {
+        row.get(name).is_some_and(|value| value.is_object() || value.is_array())
     };
+    let is_plain = |name: &&String| !rows.iter().any(|row| is_nested(row, name));
     let names: Vec<&String> = first.keys().filter(is_plain).collect();
     let cells: Vec<Vec<String>> = rows
         .iter()

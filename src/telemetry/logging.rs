@@ -2,7 +2,8 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+    sync::OnceLock,
 };
 
 use env_logger::{Builder, Target, WriteStyle, fmt::Formatter};
@@ -11,7 +12,10 @@ use log::{
     kv::{self, VisitSource},
 };
 
-use super::access_line::{Value, is_unprintable};
+use super::{
+    access_line::{Value, is_unprintable},
+    buffered::BufferedStderr,
+};
 
 /// Quieter than the rest unless the filter names them: they would log every statement and
 /// connection at `debug`.
@@ -47,10 +51,27 @@ pub struct LogFilterError {
 pub fn init(filter: &str) -> Result<(), LogFilterError> {
     let mut builder = builder(filter)?;
     builder.target(Target::Stderr).write_style(WriteStyle::Auto);
+    // A person at a terminal sees each line at once.
+    if !io::stderr().is_terminal()
+        && let Ok(buffered) = BufferedStderr::start()
+    {
+        builder.target(Target::Pipe(Box::new(buffered.clone())));
+        drop(BUFFERED.set(buffered));
+    }
     // Only says that a logger is there already.
     drop(builder.try_init());
     Ok(())
 }
+
+/// Writes the lines that still wait; the last thing a program does.
+pub fn flush() {
+    if let Some(buffered) = BUFFERED.get() {
+        // A closed standard error is nobody's to report.
+        drop(buffered.write_waiting());
+    }
+}
+
+static BUFFERED: OnceLock<BufferedStderr> = OnceLock::new();
 
 fn builder(filter: &str) -> Result<Builder, LogFilterError> {
     check(filter)?;

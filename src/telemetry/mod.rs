@@ -11,15 +11,19 @@
 //! How it fails: a filter that can't be parsed stops the start ([`LogFilterError`], naming
 //! `RUST_LOG`); a log line that can't be written is lost in silence, never the request.
 //!
+//! Lines to a file or pipe are written together, up to 50 ms after they were made; warnings and
+//! errors at once (`buffered.rs`).
+//!
 //! Limits: a value of the access line has at most 128 characters (`access_line.rs`), an error
 //! chain 16 links (`error_chain.rs`).
 //!
 //! Tested beside the code: exact lines, forged values, and that a disabled level formats nothing.
 
 mod access_line;
+mod buffered;
 mod error_chain;
 mod logging;
 
 pub use access_line::{ACCESS_TARGET, AccessLine, log_access};
 pub use error_chain::{ErrorChain, chain};
-pub use logging::{LogFilterError, init};
+pub use logging::{LogFilterError, flush, init};

@@ -17,14 +17,16 @@ use uuid::Uuid;
 use super::{
     super::{Db, StorageError},
     FlushError, WHAT,
-    decide::{Change, Decision, decide},
+    decide::decide,
     payload::Payload,
     rows,
     sql::{Statements, statements},
+    sqlite_flush,
+    writes::{Rows, Writes},
 };
 use crate::domain::{
     AccountId, HoldId, InstanceId, NanoUsd, clock,
-    ledger::{AccountRow, FlushBatch, FlushReply, HoldOpen, HoldResolve, HoldState, OpenVerdict},
+    ledger::{AccountRow, FlushBatch, FlushReply, HoldResolve, OpenVerdict},
 };
 
 /// Who flushes, and which of its flushes this is.
@@ -41,8 +43,14 @@ pub(super) async fn flush(
     head: FlushHead,
     batch: &FlushBatch,
 ) -> Result<FlushReply, FlushError> {
-    let tx = Tx::begin(db).await?;
     let digest = digest(batch);
+    if db.is_sqlite()
+        && let Some(reply) = sqlite_flush::flush(db, head, digest, batch).await?
+    {
+        return Ok(reply);
+    }
+    // On PostgreSQL, and on SQLite to find out why the fence did not let it pass.
+    let tx = Tx::begin(db).await?;
     let values = [
         head.seq.into(),
         digest.into(),
@@ -148,171 +156,82 @@ impl Tx {
             return Ok(FlushReply::default());
         }
         let now = clock::now().0;
-        let rows = self.lock_accounts(batch).await?;
+        let rows = self.lock(account_ids(batch)).await?;
         let decision = decide(rows, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
-        self.change_accounts(&decision.changes).await?;
-        self.change_leases(head.instance, head.seq, &decision.changes, now).await?;
-        self.write_holds(head, batch, &decision, now).await?;
-        self.write_books(head, batch, now).await?;
+        self.write(head, Writes::new(batch, &decision, now), now).await?;
         Ok(FlushReply {
             verdicts: decision.verdicts,
             accounts: decision.rows.into_values().collect(),
         })
     }
 
-    /// Step 3a.
-    async fn lock_accounts(
-        &self,
-        batch: &FlushBatch,
-    ) -> Result<BTreeMap<AccountId, AccountRow>, DbErr> {
-        let mut ids: Vec<AccountId> = batch
-            .opens
-            .iter()
-            .map(|open| open.account_id)
-            .chain(batch.resolves.iter().map(|resolve| resolve.account_id))
-            .chain(batch.free.iter().map(|free| free.open.account_id))
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        self.lock(ids.into_iter()).await
-    }
-
-    /// Reads account rows and locks them in id order.
+    /// Step 3a: reads account rows and locks them in id order.
     pub(super) async fn lock(
         &self,
-        ids: impl ExactSizeIterator<Item = AccountId>,
+        ids: Payload,
     ) -> Result<BTreeMap<AccountId, AccountRow>, DbErr> {
-        let mut payload = Payload::with_capacity(ids.len(), 38);
-        for id in ids {
-            payload.row().id(id.0);
-        }
-        if payload.rows() == 0 {
+        if ids.rows() == 0 {
             return Ok(BTreeMap::new());
         }
-        let found = self.query(&self.sql.read_accounts, [payload.finish().into()]).await?;
+        let found = self.query(&self.sql.read_accounts, [ids.finish().into()]).await?;
         found
             .iter()
             .map(|row| rows::account(row).map(|account| (account.account_id, account)))
             .collect()
     }
 
-    /// Steps 3b and 4: one statement, so that each account row is written once.
-    pub(super) async fn change_accounts(
-        &self,
-        changes: &BTreeMap<AccountId, Change>,
-    ) -> Result<(), FlushError> {
-        let mut payload = Payload::with_capacity(changes.len(), 80);
-        for (id, change) in changes {
-            payload.row().id(id.0).int(change.grant).int(change.release).int(change.charge);
-        }
-        if payload.rows() == 0 {
+    /// Steps 3b and 4.
+    pub(super) async fn write_accounts(&self, accounts: Rows) -> Result<(), FlushError> {
+        if accounts.count == 0 {
             return Ok(());
         }
-        let (rows, json) = (payload.rows(), payload.finish());
-        self.execute_exactly("accounts", rows, &self.sql.update_accounts, [json.into()]).await
+        let sql = &self.sql.update_accounts;
+        self.execute_exactly("accounts", accounts.count, sql, [accounts.json.into()]).await
     }
 
-    /// Step 5.
-    pub(super) async fn change_leases(
+    /// Step 5: updates the leases that are there, inserts the others.
+    pub(super) async fn write_leases(
         &self,
         instance: InstanceId,
         seq: i64,
-        changes: &BTreeMap<AccountId, Change>,
+        leases: Rows,
         now: i64,
     ) -> Result<(), FlushError> {
-        let mut payload = Payload::with_capacity(changes.len(), 64);
-        for (id, change) in changes {
-            let granted = change.grant - (change.release - change.charge);
-            payload.row().id(id.0).int(granted).int(change.charge);
-        }
-        if payload.rows() == 0 {
+        if leases.count == 0 {
             return Ok(());
         }
-        let (rows, json) = (payload.rows(), payload.finish());
-        let values = [json.as_str().into(), seq.into(), instance.0.into()];
+        let values = [leases.json.as_str().into(), seq.into(), instance.0.into()];
         let updated = self.execute(&self.sql.update_leases, values).await?;
-        if updated == rows {
+        if updated == leases.count {
             return Ok(());
         }
-        let missing = rows.saturating_sub(updated);
-        let values = [json.into(), seq.into(), instance.0.into(), now.into()];
+        let missing = leases.count.saturating_sub(updated);
+        let values = [leases.json.into(), seq.into(), instance.0.into(), now.into()];
         self.execute_exactly("leases", missing, &self.sql.insert_leases, values).await
     }
 
-    /// Step 6.
-    async fn write_holds(
-        &self,
-        head: FlushHead,
-        batch: &FlushBatch,
-        decision: &Decision,
-        now: i64,
-    ) -> Result<(), FlushError> {
-        let mut opens = Payload::with_capacity(batch.opens.len() + batch.free.len(), 224);
-        for (open, verdict) in batch.opens.iter().zip(&decision.verdicts) {
-            if let OpenVerdict::Granted { amount } = verdict {
-                hold_columns(&mut opens, open, *amount, HoldState::Open);
-                opens.null().null();
-            }
+    async fn write(&self, head: FlushHead, writes: Writes, now: i64) -> Result<(), FlushError> {
+        let Writes { accounts, leases, holds, ends, transfers, usage, attempts } = writes;
+        self.write_accounts(accounts).await?;
+        self.write_leases(head.instance, head.seq, leases, now).await?;
+        if holds.count > 0 {
+            let values = [holds.json.into(), head.instance.0.into(), head.seq.into(), now.into()];
+            self.execute_exactly("open", holds.count, &self.sql.insert_holds, values).await?;
         }
-        for free in &batch.free {
-            hold_columns(&mut opens, &free.open, NanoUsd::ZERO, HoldState::Settled);
-            opens.int(0).int(now);
-        }
-        if opens.rows() > 0 {
-            let (rows, json) = (opens.rows(), opens.finish());
-            let values = [json.into(), head.instance.0.into(), head.seq.into(), now.into()];
-            self.execute_exactly("open", rows, &self.sql.insert_holds, values).await?;
-        }
-        let mut ends = Payload::with_capacity(batch.resolves.len(), 112);
-        for resolve in &batch.resolves {
-            let state = if resolve.is_void() { HoldState::Voided } else { HoldState::Settled };
-            ends.row()
-                .id(resolve.hold_id.0)
-                .int(state.db_code().into())
-                .int(resolve.charge.0)
-                .int(resolve.amount.0)
-                .id(resolve.account_id.0);
-        }
-        if ends.rows() == 0 {
-            return Ok(());
-        }
-        let (rows, json) = (ends.rows(), ends.finish());
-        let values = [json.into(), now.into(), head.instance.0.into()];
-        self.execute_exactly("resolve", rows, &self.sql.resolve_holds, values).await
-    }
-
-    /// Step 7: what is never changed again.
-    async fn write_books(
-        &self,
-        head: FlushHead,
-        batch: &FlushBatch,
-        now: i64,
-    ) -> Result<(), FlushError> {
-        let ends = || batch.resolves.iter().chain(batch.free.iter().map(|free| &free.resolve));
-        let count = batch.resolves.len() + batch.free.len();
-        let mut transfers = Payload::with_capacity(count, 144);
-        let mut usage = Payload::with_capacity(count, 80);
-        let mut attempts = Payload::with_capacity(count, 192);
-        for end in ends() {
-            if !end.is_void() {
-                rows::transfers(&mut transfers, end);
-                rows::usage(&mut usage, end);
-            }
-            if let Some(attempt) = &end.attempt {
-                rows::attempt(&mut attempts, end.hold_id, attempt);
-            }
+        if ends.count > 0 {
+            let values = [ends.json.into(), now.into(), head.instance.0.into()];
+            self.execute_exactly("resolve", ends.count, &self.sql.resolve_holds, values).await?;
         }
         self.write_transfers(head.instance, head.seq, transfers, now).await?;
-        if usage.rows() > 0 {
-            let (rows, json) = (usage.rows(), usage.finish());
-            self.execute_exactly("usage", rows, &self.sql.insert_usage, [json.into()]).await?;
+        if usage.count > 0 {
+            let sql = &self.sql.insert_usage;
+            self.execute_exactly("usage", usage.count, sql, [usage.json.into()]).await?;
         }
-        if attempts.rows() > 0 {
-            let (rows, json) = (attempts.rows(), attempts.finish());
+        if attempts.count > 0 {
             let sql = &self.sql.insert_attempts;
-            self.execute_exactly("attempts", rows, sql, [json.into()]).await?;
+            self.execute_exactly("attempts", attempts.count, sql, [attempts.json.into()]).await?;
         }
         Ok(())
     }
@@ -321,15 +240,14 @@ impl Tx {
         &self,
         instance: InstanceId,
         seq: i64,
-        transfers: Payload,
+        transfers: Rows,
         now: i64,
     ) -> Result<(), FlushError> {
-        let rows = transfers.rows();
-        if rows == 0 {
+        if transfers.count == 0 {
             return Ok(());
         }
-        let values = [transfers.finish().into(), instance.0.into(), seq.into(), now.into()];
-        self.execute_exactly("transfers", rows, &self.sql.insert_transfers, values).await
+        let values = [transfers.json.into(), instance.0.into(), seq.into(), now.into()];
+        self.execute_exactly("transfers", transfers.count, &self.sql.insert_transfers, values).await
     }
 
     /// Finds out why the fence did not let a flush pass: the same flush was committed before and
@@ -351,7 +269,7 @@ impl Tx {
         if seq != head.seq || written != digest {
             return Err(FlushError::OutOfSequence { sent: head.seq, durable: seq });
         }
-        let accounts = self.lock_accounts(batch).await?;
+        let accounts = self.lock(account_ids(batch)).await?;
         let mut payload = Payload::with_capacity(batch.opens.len(), 38);
         for open in &batch.opens {
             payload.row().id(open.hold_id.0);
@@ -375,17 +293,27 @@ impl Tx {
     }
 }
 
-fn hold_columns(payload: &mut Payload, open: &HoldOpen, amount: NanoUsd, state: HoldState) {
+/// Whose rows a batch needs, in id order.
+pub(super) fn account_ids(batch: &FlushBatch) -> Payload {
+    let mut ids: Vec<AccountId> = batch
+        .opens
+        .iter()
+        .map(|open| open.account_id)
+        .chain(batch.resolves.iter().map(|resolve| resolve.account_id))
+        .chain(batch.free.iter().map(|free| free.open.account_id))
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    self::ids(ids.into_iter())
+}
+
+/// Accounts to be read, in id order.
+pub(super) fn ids(sorted: impl ExactSizeIterator<Item = AccountId>) -> Payload {
+    let mut payload = Payload::with_capacity(sorted.len(), 38);
+    for id in sorted {
+        payload.row().id(id.0);
+    }
     payload
-        .row()
-        .id(open.hold_id.0)
-        .id(open.account_id.0)
-        .id_or_null(open.key_id.map(|id| id.0))
-        .id_or_null(open.face_id.map(|id| id.0))
-        .int(open.price_id.0)
-        .text(&open.model)
-        .int(amount.0)
-        .int(state.db_code().into());
 }
 
 /// Tells a repeated flush from another one with the same number (which would be a bug). Only this

@@ -26,6 +26,8 @@ mod payload;
 mod recovery;
 mod rows;
 mod sql;
+mod sqlite_flush;
+mod writes;
 
 use std::sync::Arc;
 

@@ -13,9 +13,9 @@ use super::{
     super::{Db, StorageError},
     FlushError, WHAT,
     decide::Change,
-    flush::Tx,
+    flush::{self, Tx},
     payload::Payload,
-    rows,
+    rows, writes,
 };
 use crate::domain::{
     AccountId, InstanceId, clock,
@@ -193,13 +193,13 @@ impl Tx {
             report.released_nanousd += leftover.amount - leftover.cost;
             report.charged_nanousd += leftover.cost;
         }
-        self.lock(changes.keys().copied()).await?;
-        self.change_accounts(&changes).await?;
-        self.change_leases(instance, 0, &changes, now).await?;
+        self.lock(flush::ids(changes.keys().copied())).await?;
+        self.write_accounts(writes::accounts(&changes)).await?;
+        self.write_leases(instance, 0, writes::leases(&changes), now).await?;
         let (rows, json) = (holds.rows(), holds.finish());
         let values = [json.into(), now.into()];
         self.execute_exactly("recover", rows, &self.sql.recover_holds, values).await?;
-        self.write_transfers(instance, 0, transfers, now).await
+        self.write_transfers(instance, 0, transfers.into(), now).await
     }
 
     /// Gives back what the leases still hold and books what was posted but not folded. With the
@@ -221,8 +221,8 @@ impl Tx {
                 changes.insert(AccountId(account), change);
             }
         }
-        self.lock(changes.keys().copied()).await?;
-        self.change_accounts(&changes).await?;
+        self.lock(flush::ids(changes.keys().copied())).await?;
+        self.write_accounts(writes::accounts(&changes)).await?;
         self.execute(&self.sql.close_leases, [instance.0.into()]).await?;
         Ok(())
     }

@@ -1,0 +1,133 @@
+//! What a flush writes, as the parameters of its statements: the same for both databases.
+
+use std::collections::BTreeMap;
+
+use super::{
+    decide::{Change, Decision},
+    payload::Payload,
+    rows,
+};
+use crate::domain::{
+    AccountId, NanoUsd,
+    ledger::{FlushBatch, HoldOpen, HoldState, OpenVerdict},
+};
+
+/// The rows of one statement.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// How many rows it must change or insert.
+    pub(super) count: u64,
+    /// The rows themselves.
+    pub(super) json: String,
+}
+
+impl From<Payload> for Rows {
+    fn from(payload: Payload) -> Self {
+        Self { count: payload.rows(), json: payload.finish() }
+    }
+}
+
+/// Everything after the decision, in the order in which it is written.
+#[derive(Debug)]
+pub(super) struct Writes {
+    /// Steps 3b and 4: one row per account, so that each is written once.
+    pub(super) accounts: Rows,
+    /// Step 5.
+    pub(super) leases: Rows,
+    /// Step 6: what is opened.
+    pub(super) holds: Rows,
+    /// Step 6: what is resolved.
+    pub(super) ends: Rows,
+    /// Step 7, here and below: what is never changed again.
+    pub(super) transfers: Rows,
+    pub(super) usage: Rows,
+    pub(super) attempts: Rows,
+}
+
+impl Writes {
+    pub(super) fn new(batch: &FlushBatch, decision: &Decision, now: i64) -> Self {
+        let count = batch.resolves.len() + batch.free.len();
+        let mut transfers = Payload::with_capacity(count, 144);
+        let mut usage = Payload::with_capacity(count, 80);
+        let mut attempts = Payload::with_capacity(count, 192);
+        for end in batch.resolves.iter().chain(batch.free.iter().map(|free| &free.resolve)) {
+            if !end.is_void() {
+                rows::transfers(&mut transfers, end);
+                rows::usage(&mut usage, end);
+            }
+            if let Some(attempt) = &end.attempt {
+                rows::attempt(&mut attempts, end.hold_id, attempt);
+            }
+        }
+        Self {
+            accounts: accounts(&decision.changes),
+            leases: leases(&decision.changes),
+            holds: holds(batch, decision, now).into(),
+            ends: ends(batch).into(),
+            transfers: transfers.into(),
+            usage: usage.into(),
+            attempts: attempts.into(),
+        }
+    }
+}
+
+/// One row per account, so that each account row is written once.
+pub(super) fn accounts(changes: &BTreeMap<AccountId, Change>) -> Rows {
+    let mut accounts = Payload::with_capacity(changes.len(), 80);
+    for (id, change) in changes {
+        accounts.row().id(id.0).int(change.grant).int(change.release).int(change.charge);
+    }
+    accounts.into()
+}
+
+/// What the changes do to the instance's leases.
+pub(super) fn leases(changes: &BTreeMap<AccountId, Change>) -> Rows {
+    let mut leases = Payload::with_capacity(changes.len(), 64);
+    for (id, change) in changes {
+        let granted = change.grant - (change.release - change.charge);
+        leases.row().id(id.0).int(granted).int(change.charge);
+    }
+    leases.into()
+}
+
+fn holds(batch: &FlushBatch, decision: &Decision, now: i64) -> Payload {
+    let mut holds = Payload::with_capacity(batch.opens.len() + batch.free.len(), 224);
+    for (open, verdict) in batch.opens.iter().zip(&decision.verdicts) {
+        if let OpenVerdict::Granted { amount } = verdict {
+            hold_columns(&mut holds, open, *amount, HoldState::Open);
+            holds.null().null();
+        }
+    }
+    for free in &batch.free {
+        hold_columns(&mut holds, &free.open, NanoUsd::ZERO, HoldState::Settled);
+        holds.int(0).int(now);
+    }
+    holds
+}
+
+fn hold_columns(payload: &mut Payload, open: &HoldOpen, amount: NanoUsd, state: HoldState) {
+    payload
+        .row()
+        .id(open.hold_id.0)
+        .id(open.account_id.0)
+        .id_or_null(open.key_id.map(|id| id.0))
+        .id_or_null(open.face_id.map(|id| id.0))
+        .int(open.price_id.0)
+        .text(&open.model)
+        .int(amount.0)
+        .int(state.db_code().into());
+}
+
+fn ends(batch: &FlushBatch) -> Payload {
+    let mut ends = Payload::with_capacity(batch.resolves.len(), 112);
+    for resolve in &batch.resolves {
+        let state = if resolve.is_void() { HoldState::Voided } else { HoldState::Settled };
+        ends.row()
+            .id(resolve.hold_id.0)
+            .int(state.db_code().into())
+            .int(resolve.charge.0)
+            .int(resolve.amount.0)
+            .id(resolve.account_id.0);
+    }
+    ends
+}
