@@ -127,6 +127,7 @@ fn credit_that_running_requests_hold_is_402_with_retry_after() {
     assert_eq!(crate::kit::nanousd(&told["reserved_usd"]), credit, "{told}");
     assert_eq!(crate::kit::nanousd(&told["available_usd"]), 0, "{told}");
     assert_eq!(crate::kit::nanousd(&told["balance_usd"]), credit, "nothing is charged yet");
+    stage.server.audit();
     stage.upstream.open("go");
     assert!(running.fetch().text().contains("[DONE]"));
     assert_eq!(stage.balance(), 0);
