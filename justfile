@@ -54,5 +54,4 @@ bench *ARGS:
 
 # Load comparison of direct, nginx and faces in one run (root gives pinning and a private network)
 bench-load *ARGS:
-    cargo build --release
-    benches/load {{ARGS}}
+    benches/load/run {{ARGS}}

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
 mod architecture {
+    mod docs;
     mod imports;
     mod rules;
     mod source;

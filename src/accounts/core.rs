@@ -3,7 +3,7 @@
 use crate::domain::{
     AccountId, ChargeRate, HoldId, NanoUsd, Usage, UsageBasis,
     error_code::FundsReason,
-    ledger::{AccountRow, Attempt, Finish, HoldResolve},
+    ledger::{AccountRow, Attempt, Finish, FreeUse, HoldResolve},
 };
 
 /// Who pays for what was used.
@@ -93,6 +93,17 @@ pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
         finish: Finish::Failed,
         attempt,
     }
+}
+
+/// A free use moves no money, whatever its amounts say.
+pub(super) fn without_money(mut free: FreeUse) -> FreeUse {
+    free.open.amount = NanoUsd::ZERO;
+    free.open.amount_min = NanoUsd::ZERO;
+    free.resolve.amount = NanoUsd::ZERO;
+    free.resolve.charge = NanoUsd::ZERO;
+    free.resolve.overrun = NanoUsd::ZERO;
+    free.resolve.provider_cost = NanoUsd::ZERO;
+    free
 }
 
 /// Which 402 a denied hold is, decided on the account row: what the balance would pay for if

@@ -20,12 +20,13 @@
 //!
 //! Limits: `ledger_queue_ops_max` (holds that wait; settlements are never refused),
 //! `flush_ops_max`, `ledger_wait_ms`, `account_idle_ms`. Everything runs on the System arbiter.
-//! Invariants: I1–I8 of [`crate::domain::ledger`], tested in `core.rs`, in `tests.rs` and by
+//! Invariants: I1–I8 of [`crate::domain::ledger`], tested in `core.rs`, in `tests/` and by
 //! `tests/store_suite`.
 
 mod account;
 mod core;
 mod error;
+mod flight;
 mod gate;
 mod handle;
 mod hold;

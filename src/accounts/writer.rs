@@ -18,20 +18,21 @@ use tokio::sync::oneshot;
 
 use super::{
     account::{Durable, OpenHoldRequest},
-    core::{DurableChange, HoldTerms},
+    core::DurableChange,
     error::{HoldError, SettleError},
-    gate::{Gate, Place},
+    flight::{InFlight, Op},
+    gate::Gate,
     handle::{Link, Live, deliver},
-    hold::{Hold, Settled},
+    hold::Settled,
     observe::WriterObservation,
     store::LedgerStore,
 };
 use crate::{
     domain::{
-        AccountId, ChargeRate, InstanceId, NanoUsd,
-        ledger::{AccountRow, FlushBatch, FlushReply, FreeUse, HoldResolve, OpenVerdict},
+        AccountId, InstanceId,
+        ledger::{AccountRow, FlushReply, FreeUse, HoldResolve},
     },
-    storage::ledger::FlushError,
+    storage::{StorageError, ledger::FlushError},
 };
 
 /// How long an instance counts as live after a flush, by the database's clock.
@@ -113,33 +114,6 @@ pub(super) struct LedgerWriter {
     _exit: ExitGuard,
 }
 
-enum Op {
-    Open(OpenHoldRequest),
-    End(EnqueueEnd),
-    Free(EnqueueFree),
-}
-
-struct InFlight {
-    seq: i64,
-    batch: Arc<FlushBatch>,
-    opens: Vec<WaitingOpen>,
-    ends: Vec<Option<oneshot::Sender<Result<Settled, SettleError>>>>,
-    free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
-}
-
-struct WaitingOpen {
-    reply: oneshot::Sender<Result<Hold, HoldError>>,
-    rate: ChargeRate,
-    _place: Place,
-}
-
-impl InFlight {
-    fn ops(&self) -> u64 {
-        let ops = self.opens.len() + self.ends.len() + self.free.len();
-        u64::try_from(ops).unwrap_or(u64::MAX)
-    }
-}
-
 impl LedgerWriter {
     pub(super) fn new(options: WriterOptions) -> Self {
         let exit = ExitGuard(Arc::clone(&options.gate));
@@ -165,47 +139,33 @@ impl LedgerWriter {
         }
     }
 
-    /// Takes what waits, oldest first.
-    fn take_batch(&mut self) -> InFlight {
-        let count =
-            self.queue.len().min(usize::try_from(self.options.ops_max).unwrap_or(usize::MAX));
-        let mut batch = FlushBatch::default();
-        let (mut opens, mut ends, mut free) = (Vec::new(), Vec::new(), Vec::new());
-        for op in self.queue.drain(..count) {
-            match op {
-                Op::Open(OpenHoldRequest { request, reply, place }) => {
-                    opens.push(WaitingOpen { reply, rate: request.rate, _place: place });
-                    batch.opens.push(request.open);
-                }
-                Op::End(end) => {
-                    ends.push(end.reply);
-                    batch.resolves.push(end.resolve);
-                }
-                Op::Free(one) => {
-                    free.push(one.reply);
-                    batch.free.push(*one.free);
-                }
-            }
-        }
-        InFlight { seq: self.seen.flush_seq + 1, batch: Arc::new(batch), opens, ends, free }
-    }
-
     fn start_flush(&mut self, ctx: &mut Context<Self>) {
-        let flight = self.take_batch();
+        let ops_max = usize::try_from(self.options.ops_max).unwrap_or(usize::MAX);
+        let flight = InFlight::take(&mut self.queue, ops_max, self.seen.flush_seq + 1);
         self.in_flight = Some(flight);
         self.send(ctx);
     }
 
-    /// Sends the flush in flight (again).
+    /// Sends the flush in flight (again). One that gets no answer in time is sent again too: the
+    /// sequence number finds out what became of it.
     fn send(&mut self, ctx: &mut Context<Self>) {
         let Some(flight) = &self.in_flight else { return };
+        if self.is_stopped() {
+            self.stop("stopped");
+            return;
+        }
         self.sent = Instant::now();
         let ttl_ms = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
         let batch = Arc::clone(&flight.batch);
         let flush = self.options.store.flush(self.options.instance, flight.seq, ttl_ms, batch);
-        ctx.spawn(flush.into_actor(self).map(|result, writer, ctx| match result {
-            Ok(reply) => writer.flushed(reply, ctx),
-            Err(error) => writer.failed(&error, ctx),
+        let answer = tokio::time::timeout(self.options.wait, flush);
+        ctx.spawn(answer.into_actor(self).map(|result, writer, ctx| match result {
+            Ok(Ok(reply)) => writer.flushed(reply, ctx),
+            Ok(Err(error)) => writer.failed(&error, ctx),
+            Err(_) => {
+                let lost = StorageError::Unavailable { what: "ledger", source: None };
+                writer.failed(&FlushError::Retry(lost), ctx);
+            }
         }));
     }
 
@@ -214,7 +174,7 @@ impl LedgerWriter {
         self.failures = 0;
         self.options.gate.set_failing(false);
         if self.options.store.is_shared() {
-            self.options.gate.live_until(self.sent, TTL.saturating_sub(TTL_MARGIN));
+            self.options.gate.live_until(flight.first_sent, TTL.saturating_sub(TTL_MARGIN));
         }
         let seen = &mut self.seen;
         seen.flush_seq = flight.seq;
@@ -227,43 +187,22 @@ impl LedgerWriter {
             self.stop("the flush's reply does not fit its batch");
             return;
         }
-        let changes = self.changes(&flight, &reply);
+        let changes = flight.changes(&reply);
+        for change in changes.values() {
+            self.seen.granted += change.granted;
+            self.seen.ended += change.ended;
+        }
+        self.seen.denied += reply.denied();
         self.tell_actors(&changes);
-        self.answer(flight, &reply, &changes);
-        if !self.queue.is_empty() {
+        if let Some(link) = &self.link {
+            flight.answer(link, &reply, &changes);
+        }
+        if self.is_stopped() {
+            self.stop("stopped");
+        } else if !self.queue.is_empty() {
             self.start_flush(ctx);
         }
         self.check_drained();
-    }
-
-    /// What the flush did to each account.
-    fn changes(
-        &mut self,
-        flight: &InFlight,
-        reply: &FlushReply,
-    ) -> BTreeMap<AccountId, DurableChange> {
-        let mut changes: BTreeMap<AccountId, DurableChange> = reply
-            .accounts
-            .iter()
-            .map(|row| (row.account_id, DurableChange { row: Some(*row), ..Default::default() }))
-            .collect();
-        for (open, verdict) in flight.batch.opens.iter().zip(&reply.verdicts) {
-            if let OpenVerdict::Granted { amount } = verdict {
-                self.seen.granted += 1;
-                let change = changes.entry(open.account_id).or_default();
-                change.granted += 1;
-                change.granted_amount = NanoUsd(change.granted_amount.0.saturating_add(amount.0));
-            } else {
-                self.seen.denied += 1;
-            }
-        }
-        for end in &flight.batch.resolves {
-            self.seen.ended += 1;
-            let change = changes.entry(end.account_id).or_default();
-            change.ended += 1;
-            change.ended_amount = NanoUsd(change.ended_amount.0.saturating_add(end.amount.0));
-        }
-        changes
     }
 
     /// Before any reply: whoever hears of a hold sends its end after this.
@@ -274,50 +213,6 @@ impl LedgerWriter {
                 // An actor that is just being replaced begins anew.
                 drop(deliver(actor, Durable(*change)));
             }
-        }
-    }
-
-    fn answer(
-        &self,
-        flight: InFlight,
-        reply: &FlushReply,
-        changes: &BTreeMap<AccountId, DurableChange>,
-    ) {
-        let Some(link) = &self.link else { return };
-        let batch = flight.batch;
-        for ((waiting, open), verdict) in
-            flight.opens.into_iter().zip(&batch.opens).zip(&reply.verdicts)
-        {
-            let answer = match *verdict {
-                OpenVerdict::Granted { amount } => {
-                    let terms = HoldTerms {
-                        hold_id: open.hold_id,
-                        account_id: open.account_id,
-                        amount,
-                        rate: waiting.rate,
-                    };
-                    Ok(Hold::new(Arc::clone(link), terms))
-                }
-                OpenVerdict::Denied(row) => Err(HoldError::Denied(row)),
-                OpenVerdict::Blocked(row) => Err(HoldError::Blocked(row)),
-                OpenVerdict::NoAccount => Err(HoldError::NoAccount),
-            };
-            // Nobody waits any more: the hold is dropped here, and so voids itself.
-            drop(waiting.reply.send(answer));
-        }
-        let row = |account: &AccountId| changes.get(account).and_then(|change| change.row);
-        for (reply, end) in flight.ends.into_iter().zip(&batch.resolves) {
-            let Some(reply) = reply else { continue };
-            let settled = row(&end.account_id).map(|account| Settled {
-                charge: end.charge,
-                overrun: end.overrun,
-                provider_cost: end.provider_cost,
-                account,
-            });
-            let _ = reply.send(settled.ok_or(SettleError::Stopped));
-        }
-        for (reply, free) in flight.free.into_iter().zip(&batch.free) {
-            let _ = reply.send(row(&free.open.account_id).ok_or(SettleError::Stopped));
         }
     }
 
@@ -445,7 +340,7 @@ impl Handler<StartFlush> for LedgerWriter {
     fn handle(&mut self, _: StartFlush, ctx: &mut Self::Context) {
         self.scheduled = false;
         if self.is_stopped() {
-            self.stop("stopped by an account");
+            self.stop("stopped");
         } else if self.in_flight.is_none() && !self.queue.is_empty() {
             self.start_flush(ctx);
         }

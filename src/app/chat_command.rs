@@ -4,7 +4,8 @@ use std::{collections::HashMap, process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     App, admin_socket,
@@ -202,11 +203,34 @@ fn print_event(data: &[u8]) -> Result<(), String> {
     if let Some(text) = event.pointer("/choices/0/delta/content").and_then(Value::as_str) {
         print_text(text);
     }
-    if let Some(cost) = event.pointer("/usage/cost_usd") {
-        let balance = event.pointer("/usage/balance_usd").unwrap_or(&Value::Null);
-        print_note(&format!("\n[cost {cost} USD, balance {balance} USD]"));
+    if let Some(note) = bill_note(data) {
+        print_note(&format!("\n{note}"));
     }
     Ok(())
+}
+
+/// The money fields of a usage chunk, as the server wrote them: a float would round them or show
+/// them as `5.25e-7`.
+#[derive(Deserialize)]
+struct Billed<'a> {
+    #[serde(borrow)]
+    usage: Option<BilledUsage<'a>>,
+}
+
+/// See [`Billed`].
+#[derive(Deserialize)]
+struct BilledUsage<'a> {
+    #[serde(borrow)]
+    cost_usd: Option<&'a RawValue>,
+    #[serde(borrow)]
+    balance_usd: Option<&'a RawValue>,
+}
+
+/// What the answer cost, when the event tells it.
+fn bill_note(event: &[u8]) -> Option<String> {
+    let usage = serde_json::from_slice::<Billed<'_>>(event).ok()?.usage?;
+    let (cost, balance) = (usage.cost_usd?, usage.balance_usd?);
+    Some(format!("[cost {cost} USD, balance {balance} USD]"))
 }
 
 #[cfg(test)]
@@ -231,5 +255,12 @@ mod tests {
         assert_eq!(request["messages"][0]["role"], "system");
         assert!(request.get("stream").is_none());
         assert!(!format!("{chat:?}").contains(chat.key.as_ref().unwrap().expose_secret()));
+    }
+    #[test]
+    fn the_smallest_costs_are_shown_in_plain_digits() {
+        let event = br#"{"choices":[],"usage":{"total_tokens":15,"cost_usd":0.000000525,"balance_usd":4.999999475}}"#;
+        let note = bill_note(event);
+        assert_eq!(note.as_deref(), Some("[cost 0.000000525 USD, balance 4.999999475 USD]"));
+        assert_eq!(bill_note(br#"{"choices":[],"usage":null}"#), None);
     }
 }

@@ -38,9 +38,9 @@ Talk to {face}:
 curl -N {url}/v1/chat/completions \
   -H "Authorization: Bearer {key}" \
   -H "Content-Type: application/json" \
-  -d '{{"model": "{face}", "stream": true, "messages": [{{"role": "user", "content": "What do you do on a free morning?"}}]}}'
+  -d '{{"model": "{face}", "stream": true, "messages": [{{"role": "user", "content": "What do you do when you are stuck on a repair?"}}]}}'
 
-or in another terminal: faces chat {face} "What do you do on a free morning?"
+or in another terminal: faces chat {face} "What do you do when you are stuck on a repair?"
 
 "#
     )

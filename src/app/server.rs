@@ -32,6 +32,8 @@ use crate::{
 
 /// How long cut streams may take to send their error event and settle.
 const CUT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the server looks whether its ledger still runs.
+const LEDGER_WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval of the log line that says what a stop waits for.
 const STOP_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -158,6 +160,9 @@ impl App {
             ended = &mut self.server => {
                 log::error!(target: "faces::app", "the HTTP server ended by itself: {ended:?}");
             }
+            reason = ledger_stopped(&self.accounts) => {
+                log::error!(target: "faces::app", "the ledger has stopped: {reason}; restart the server, the start recovers its holds");
+            }
         }
         self.stop().await
     }
@@ -210,6 +215,16 @@ impl App {
             }
             log::info!(target: "faces::app", "waiting for {} requests in flight", self.edge.inflight());
         }
+    }
+}
+
+/// Waits until the ledger has stopped for good; then nothing can be sold any more.
+async fn ledger_stopped(accounts: &Accounts) -> String {
+    loop {
+        if let Some(reason) = accounts.stopped() {
+            return reason;
+        }
+        tokio::time::sleep(LEDGER_WATCH_INTERVAL).await;
     }
 }
 

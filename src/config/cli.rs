@@ -66,11 +66,11 @@ pub struct ChatArgs {
     /// What to say
     pub message: String,
 
-    /// Server to talk to; unset: this machine's, at FACES_LISTEN
+    /// Server to talk to; unset: the one that runs on FACES_DATA_DIR, else one started for the question
     #[arg(long, env = "FACES_URL", value_name = "URL")]
     pub url: Option<String>,
 
-    /// API key; unset: the demo key that the first start made
+    /// API key; unset: a key of ten minutes, made over the admin socket of the data directory
     #[arg(long, env = "FACES_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub key: Option<SecretString>,
 

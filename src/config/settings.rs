@@ -34,7 +34,7 @@ pub struct Settings {
     #[arg(long, env = "FACES_MIGRATE", value_name = "BOOL", default_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub migrate: bool,
 
-    /// Model for faces without one of their own; unset: the first usable model of the catalog
+    /// Model for faces without one of their own; unset: gpt-4o-mini when it is usable, else the first usable one
     #[arg(long, env = "FACES_DEFAULT_MODEL", value_name = "MODEL")]
     pub default_model: Option<String>,
 
@@ -50,7 +50,7 @@ pub struct Settings {
     #[arg(long, env = "FACES_DEMO", value_name = "MODE", default_value = "auto")]
     pub demo: DemoMode,
 
-    /// Key that opens the administrator's endpoints, at least 16 characters
+    /// Key that opens the administrator's endpoints, at least 16 characters; no route uses it yet
     #[arg(long, env = "FACES_ADMIN_KEY", value_name = "KEY", hide_env_values = true, value_parser = admin_key)]
     pub admin_key: Option<SecretString>,
 

@@ -44,8 +44,6 @@ id! {
     HoldId;
     /// One incarnation of a server process (a new one at every start).
     InstanceId;
-    /// A slice of an account's credit owned by one instance.
-    LeaseId;
     /// An immutable line of the books.
     TransferId;
     /// One HTTP request, as in its `x-request-id`.

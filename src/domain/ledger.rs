@@ -13,7 +13,7 @@
 //! - **I8** `charge <= hold.amount`; the excess is the operator's `overrun`.
 
 use super::{
-    ids::{AccountId, FaceId, HoldId, KeyId, LeaseId, PriceId},
+    ids::{AccountId, FaceId, HoldId, KeyId, PriceId},
     money::NanoUsd,
     usage::{Usage, UsageBasis},
 };
@@ -329,17 +329,11 @@ pub struct FlushReply {
     pub accounts: Vec<AccountRow>,
 }
 
-/// A lease row, for audits and observation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseRow {
-    /// Which lease.
-    pub lease_id: LeaseId,
-    /// Whose credit.
-    pub account_id: AccountId,
-    /// All that was ever granted to it and not returned.
-    pub granted: NanoUsd,
-    /// All that was charged from it.
-    pub posted: NanoUsd,
-    /// The part of `posted` that is already in the account's `debits`.
-    pub folded: NanoUsd,
+impl FlushReply {
+    /// How many holds were not granted.
+    #[must_use]
+    pub fn denied(&self) -> u64 {
+        let denied = |verdict: &&OpenVerdict| !matches!(verdict, OpenVerdict::Granted { .. });
+        u64::try_from(self.verdicts.iter().filter(denied).count()).unwrap_or(u64::MAX)
+    }
 }

@@ -23,9 +23,7 @@ pub mod usage;
 
 pub use api_key::{ApiKeyHash, ApiKeySecret};
 pub use error_code::ErrorCode;
-pub use ids::{
-    AccountId, FaceId, HoldId, InstanceId, KeyId, LeaseId, PriceId, RequestId, TransferId,
-};
+pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, TransferId};
 pub use model_name::{FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestTrace};
 use crate::{
-    accounts::{Hold, HoldRequest, Outcome, Payer},
+    accounts::{Accounts, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
         ChargeRate, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
-        ledger::{Attempt, Finish, HoldOpen},
+        ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve},
     },
     providers::Model,
 };
@@ -27,13 +27,22 @@ pub struct Bill {
 /// what was last noted, as for a client that left.
 #[derive(Debug)]
 pub(super) struct Billing {
-    hold: Option<Hold>,
+    guard: Option<Guard>,
     rate: ChargeRate,
     model: Arc<Model>,
     noted: Option<(Usage, UsageBasis)>,
     started_at: i64,
     status: u16,
     trace: RequestTrace,
+}
+
+/// What must be resolved, once.
+#[derive(Debug)]
+enum Guard {
+    /// Reserved credit.
+    Hold(Hold),
+    /// A free model takes no hold: its use is written when it ends.
+    Free { open: Box<HoldOpen>, accounts: Accounts },
 }
 
 /// How a request ended, for its settlement.
@@ -76,14 +85,23 @@ impl Flows {
             price_id: price.id,
             model: model.id.clone(),
         };
-        let hold = self.inner.accounts.hold(HoldRequest { open, rate }).await.map_err(|error| {
-            failure::refused_hold(error, ask.amount_min, |amount| {
-                estimate.affordable(&rate, amount)
-            })
-        })?;
-        let clamp = estimate.clamp(&rate, ask.amount, hold.amount());
+        let (guard, granted) = if rate.prices.is_free() {
+            self.refuse_blocked(caller).await?;
+            let accounts = self.inner.accounts.clone();
+            (Guard::Free { open: Box::new(open), accounts }, ask.amount)
+        } else {
+            let held = self.inner.accounts.hold(HoldRequest { open, rate }).await;
+            let hold = held.map_err(|error| {
+                failure::refused_hold(error, ask.amount_min, |amount| {
+                    estimate.affordable(&rate, amount)
+                })
+            })?;
+            let granted = hold.amount();
+            (Guard::Hold(hold), granted)
+        };
+        let clamp = estimate.clamp(&rate, ask.amount, granted);
         let billing = Billing {
-            hold: Some(hold),
+            guard: Some(guard),
             rate,
             model: Arc::clone(model),
             noted: None,
@@ -92,6 +110,15 @@ impl Flows {
             trace: trace.clone(),
         };
         Ok((billing, clamp))
+    }
+
+    /// A free model needs no credit, but an account that may spend.
+    async fn refuse_blocked(&self, caller: &Caller) -> Result<(), Failure> {
+        match self.inner.accounts.account_row(caller.account_id).await? {
+            Some(row) if row.is_blocked() => Err(failure::frozen()),
+            Some(_) => Ok(()),
+            None => Err(failure::refused_hold(HoldError::NoAccount, NanoUsd::ZERO, |_| 0)),
+        }
     }
 }
 
@@ -108,10 +135,19 @@ impl Billing {
         self.status = status;
     }
 
+    /// Whether content may go to the client: the hold is still this instance's.
+    pub(super) fn may_release(&self) -> bool {
+        match &self.guard {
+            Some(Guard::Hold(hold)) => hold.may_release(),
+            Some(Guard::Free { .. }) => true,
+            None => false,
+        }
+    }
+
     /// Remembers what would be billed if the client left now.
     pub(super) fn note(&mut self, usage: Usage, basis: UsageBasis) {
         self.noted = Some((usage, basis));
-        if let Some(hold) = self.hold.as_mut() {
+        if let Some(Guard::Hold(hold)) = self.guard.as_mut() {
             hold.note(usage, basis);
         }
     }
@@ -124,7 +160,7 @@ impl Billing {
     /// # Cancel safety
     /// Once called, the settlement happens, whether or not the future is polled to its end.
     pub(super) async fn settle(mut self, end: End) -> Result<Bill, Failure> {
-        let Some(hold) = self.hold.take() else { return Err(failure::ledger_unavailable()) };
+        let Some(guard) = self.guard.take() else { return Err(failure::ledger_unavailable()) };
         let attempt = self.attempt(end.upstream_id);
         let outcome = Outcome {
             usage: end.usage,
@@ -133,21 +169,29 @@ impl Billing {
             payer: end.payer,
             attempt: Some(attempt),
         };
-        let settled = hold.settle(outcome).await?;
+        let (charge, account) = match guard {
+            Guard::Hold(hold) => {
+                let settled = hold.settle(outcome).await?;
+                (settled.charge, settled.account)
+            }
+            Guard::Free { open, accounts } => {
+                (NanoUsd::ZERO, accounts.record_free(free_use(*open, outcome)).await?)
+            }
+        };
         self.trace.update(|line| {
             line.input_tokens = Some(end.usage.input_total());
             line.output_tokens = Some(end.usage.output_total());
-            line.cost = Some(settled.charge);
+            line.cost = Some(charge);
             line.basis = Some(end.basis);
             line.finish = Some(end.finish.as_str());
         });
-        Ok(Bill { charge: settled.charge, balance: settled.account.balance() })
+        Ok(Bill { charge, balance: account.balance() })
     }
 
     /// Releases the hold without a charge. An unreachable ledger is logged, not told: the caller
     /// has a better error to tell, and the release stays queued.
     pub(super) async fn void(mut self) {
-        let Some(hold) = self.hold.take() else { return };
+        let Some(Guard::Hold(hold)) = self.guard.take() else { return };
         let attempt = (self.started_at != 0).then(|| self.attempt(None));
         self.trace.update(|line| {
             line.cost = Some(NanoUsd::ZERO);
@@ -172,24 +216,53 @@ impl Billing {
 
 impl Drop for Billing {
     fn drop(&mut self) {
-        if self.hold.is_none() {
-            return;
-        }
+        let Some(guard) = self.guard.take() else { return };
         let attempt = (self.started_at != 0).then(|| self.attempt(None));
-        let Some(mut hold) = self.hold.take() else { return };
-        if let Some(attempt) = attempt {
-            hold.note_attempt(attempt);
-        }
-        let (noted, rate) = (self.noted, self.rate);
+        let noted = self.noted;
+        let held = match guard {
+            Guard::Hold(mut hold) => {
+                if let Some(attempt) = attempt {
+                    hold.note_attempt(attempt);
+                }
+                // Dropped with the match: it settles what was noted, or voids itself.
+                hold.amount()
+            }
+            Guard::Free { open, accounts } => {
+                if let Some((usage, basis)) = noted {
+                    let (finish, payer) = (Finish::ClientGone, Payer::Customer);
+                    let outcome = Outcome { usage, basis, finish, payer, attempt };
+                    // On its way already; nobody waits for its durability.
+                    drop(accounts.record_free(free_use(*open, outcome)));
+                }
+                NanoUsd::ZERO
+            }
+        };
+        let rate = self.rate;
         self.trace.update(|line| {
             line.finish = Some(Finish::ClientGone.as_str());
             if let Some((usage, basis)) = noted {
                 line.input_tokens = Some(usage.input_total());
                 line.output_tokens = Some(usage.output_total());
                 line.basis = Some(basis);
-                line.cost = rate.charge_rounding_up(&usage).map(|cost| cost.min(hold.amount()));
+                line.cost = rate.charge_rounding_up(&usage).map(|cost| cost.min(held));
             }
         });
-        drop(hold);
     }
+}
+
+/// The use of a free model, opened and resolved at once.
+fn free_use(open: HoldOpen, outcome: Outcome) -> FreeUse {
+    let resolve = HoldResolve {
+        hold_id: open.hold_id,
+        account_id: open.account_id,
+        amount: NanoUsd::ZERO,
+        charge: NanoUsd::ZERO,
+        overrun: NanoUsd::ZERO,
+        provider_cost: NanoUsd::ZERO,
+        usage: outcome.usage,
+        basis: outcome.basis,
+        finish: outcome.finish,
+        attempt: outcome.attempt,
+    };
+    FreeUse { open, resolve }
 }

@@ -125,6 +125,9 @@ impl ChatSession {
 
     fn read(&mut self, read: Option<Result<Bytes, crate::providers::ProviderError>>) {
         match read {
+            Some(Ok(_)) if !self.money.may_release() => {
+                self.end(Some(super::failure::ledger_unavailable()));
+            }
             Some(Ok(chunk)) => {
                 self.decoder.push(chunk);
                 self.decode();

@@ -56,7 +56,8 @@ pub(super) struct LoadedFace {
 
 #[derive(Clone)]
 struct CachedFace {
-    face: LoadedFace,
+    /// `None`: the account has no such face (every request for a bare model asks).
+    face: Option<LoadedFace>,
     loaded: Instant,
 }
 
@@ -110,27 +111,27 @@ impl Directory {
         if let Some(entry) = &cached
             && entry.loaded.elapsed() < self.time_to_live
         {
-            return Ok(Some(entry.face.clone()));
+            return Ok(entry.face.clone());
         }
         let loaded = Instant::now();
         let version = storage::faces::face_version(&self.db, account_id, username).await?;
-        let Some(version) = version else {
-            self.faces.remove(&cache_key);
-            return Ok(None);
+        let known = cached.and_then(|entry| entry.face);
+        let face = match (version, known) {
+            (None, _) => None,
+            (Some(version), Some(face))
+                if face.version == version.version && face.id == version.id =>
+            {
+                Some(face)
+            }
+            (Some(_), _) => {
+                match storage::faces::find_face(&self.db, account_id, username).await? {
+                    Some(row) => Some(self.prepare(row).await?),
+                    None => None,
+                }
+            }
         };
-        if let Some(entry) = cached
-            && entry.face.version == version.version
-            && entry.face.id == version.id
-        {
-            self.faces.insert(cache_key, CachedFace { face: entry.face.clone(), loaded });
-            return Ok(Some(entry.face));
-        }
-        let Some(row) = storage::faces::find_face(&self.db, account_id, username).await? else {
-            return Ok(None);
-        };
-        let face = self.prepare(row).await?;
         self.faces.insert(cache_key, CachedFace { face: face.clone(), loaded });
-        Ok(Some(face))
+        Ok(face)
     }
 
     /// Forgets a face that was changed here.

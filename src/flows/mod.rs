@@ -109,6 +109,17 @@ impl Flows {
         Ok(Self { inner: Arc::new(Inner { platform, accounts, providers, prices, options }) })
     }
 
+    /// Whether requests can be served: the database answers and the ledger is writing.
+    ///
+    /// # Errors
+    /// 503 when one of them does not.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        if !self.inner.accounts.is_ready() {
+            return Err(failure::ledger_unavailable());
+        }
+        self.inner.platform.ready().await
+    }
+
     /// The use cases that need no running ledger or provider.
     #[must_use]
     pub fn platform(&self) -> &Platform {

@@ -56,11 +56,11 @@ impl Platform {
         Ok(Caller::of(&key))
     }
 
-    /// Whether the database answers, for `/readyz`.
+    /// Whether the database answers.
     ///
     /// # Errors
     /// 503 when it does not.
-    pub async fn ready(&self) -> Result<(), Failure> {
+    pub(super) async fn ready(&self) -> Result<(), Failure> {
         Ok(self.inner.db.ping().await?)
     }
 }

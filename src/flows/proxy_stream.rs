@@ -123,6 +123,9 @@ impl ProxySession {
 
     fn read(&mut self, read: Option<Result<Bytes, ProviderError>>) {
         match read {
+            Some(Ok(_)) if !self.money.may_release() => {
+                self.end(Some(super::failure::ledger_unavailable()));
+            }
             Some(Ok(chunk)) => {
                 self.decoder.push(chunk);
                 let mut run = BytesMut::new();
@@ -152,12 +155,12 @@ impl ProxySession {
                 ProxyStep::Relay => run.extend_from_slice(&record.raw),
                 ProxyStep::Hide => {}
                 ProxyStep::Terminal => {
-                    self.held_back = record.raw;
+                    self.held_back = whole_line_end(record.raw);
                     return self.end(None);
                 }
                 ProxyStep::ErrorEvent(fault) => {
                     // The provider's own words reach the client as they came.
-                    self.held_back = record.raw;
+                    self.held_back = whole_line_end(record.raw);
                     self.provider_told = true;
                     return self.end(Some(fault.into()));
                 }
@@ -192,6 +195,17 @@ impl ProxySession {
             }
         }
     }
+}
+
+/// A record is over at its blank line's CR; the LF that belongs to it may come with the next read.
+/// After the last record there is no next one, so it is put here.
+fn whole_line_end(raw: Bytes) -> Bytes {
+    if !raw.ends_with(b"\r\n\r") {
+        return raw;
+    }
+    let mut whole = BytesMut::from(raw);
+    whole.extend_from_slice(b"\n");
+    whole.freeze()
 }
 
 impl Stream for ProxySession {

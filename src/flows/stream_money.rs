@@ -49,6 +49,14 @@ impl StreamMoney {
         matches!(self.phase, Phase::Relaying(_))
     }
 
+    /// Whether this instance still owns its holds, so that content may go out (gate 1).
+    pub(super) fn may_release(&self) -> bool {
+        match &self.phase {
+            Phase::Relaying(billing) => billing.may_release(),
+            Phase::Settling { .. } | Phase::Ended => true,
+        }
+    }
+
     /// The upstream is done, well or badly: begins the settlement. Later calls do nothing.
     ///
     /// The settlement's first step runs here, so the ledger has it even when the client leaves

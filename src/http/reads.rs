@@ -25,7 +25,7 @@ pub(super) async fn readyz(
             &Failure::new(ErrorCode::ShuttingDown, "The server is shutting down."),
         );
     }
-    match state.flows.platform().ready().await {
+    match state.flows.ready().await {
         Ok(()) => HttpResponse::Ok().json(json!({"status": "ready"})),
         Err(failure) => problem::respond(&req, &failure),
     }

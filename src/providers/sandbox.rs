@@ -4,16 +4,18 @@
 //! 1. The answer says that it comes from the sandbox and that no model ran.
 //! 2. It names the face: the system text's first line `You are NAME` up to `.`, `,`, `;`, `:`,
 //!    `!`, `?` or `(`; without such a line no name.
-//! 3. It repeats up to 3 sentences of the system text that share most words with the last user
-//!    message (words of 3 and more letters or digits, without case), in their order; without any,
-//!    the first 2. Without a system text it repeats what the user said.
+//! 3. It repeats up to 3 statements of the system text that share words with the last user message
+//!    (words of 3 and more letters or digits, without case and without those of any question, such
+//!    as `what` and `you`; a word counts less the more statements hold it), in their order; without any, the first 2. Statements are the items of its lists
+//!    (`- …`), which is where a persona's profile stands; a text without lists is taken sentence by
+//!    sentence. Without a system text it repeats what the user said.
 //! 4. When tools are offered it says that it calls none.
 //! 5. A token is up to 4 characters of a word together with the white space before it; a message
 //!    counts 4 more. `max_tokens` cuts there (`finish_reason: "length"`).
 //!
 //! The same request gives the same text. Nothing here panics, whatever the body is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -36,6 +38,15 @@ const NAME_CHARS_MAX: usize = 64;
 /// with everybody's requests).
 const SENTENCES_READ_MAX: usize = 2_000;
 const TEXT_READ_BYTES_MAX: usize = 262_144;
+
+/// Words that say nothing of what a question is about; instructions to a persona are full of them
+/// and would win over the statement that answers. In alphabetical order.
+const COMMON_WORDS: [&str; 48] = [
+    "about", "after", "all", "and", "any", "are", "asked", "but", "can", "could", "did", "does",
+    "doing", "for", "from", "get", "had", "has", "have", "her", "his", "how", "into", "its",
+    "just", "like", "not", "now", "one", "our", "out", "she", "should", "some", "tell", "that",
+    "the", "their", "them", "they", "this", "was", "what", "when", "will", "with", "you", "your",
+];
 
 /// A whole response, cut into the pieces in which it is sent.
 #[derive(Debug)]
@@ -170,16 +181,25 @@ fn face_name(system: &str) -> Option<String> {
 
 /// The sentences that are repeated (rule 3), in their order.
 fn matching_sentences(system: &str, user: &str) -> Vec<String> {
-    let sentences: Vec<&str> = sentences(head(system)).take(SENTENCES_READ_MAX).collect();
-    let asked: HashSet<String> = words(head(user)).collect();
-    let mut ranked: Vec<(usize, usize)> = sentences
+    let sentences = statements(head(system));
+    let asked: HashSet<String> = words(head(user))
+        .filter(|word| COMMON_WORDS.binary_search(&word.as_str()).is_err())
+        .collect();
+    let shared: Vec<HashSet<String>> = sentences
+        .iter()
+        .map(|sentence| words(sentence).filter(|word| asked.contains(word)).collect())
+        .collect();
+    let mut holders: HashMap<&str, u64> = HashMap::new();
+    for word in shared.iter().flatten() {
+        *holders.entry(word).or_default() += 1;
+    }
+    // In millionths, so that equal texts rank equally on every machine.
+    let rarity = |word: &String| 1_000_000 / holders.get(word.as_str()).copied().unwrap_or(1);
+    let mut ranked: Vec<(u64, usize)> = shared
         .iter()
         .enumerate()
-        .map(|(index, sentence)| {
-            let said: HashSet<String> = words(sentence).collect();
-            (said.intersection(&asked).count(), index)
-        })
-        .filter(|(shared, _)| *shared > 0)
+        .map(|(index, words)| (words.iter().map(rarity).sum(), index))
+        .filter(|(score, _)| *score > 0)
         .collect();
     ranked.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(&right.1)));
     ranked.truncate(SENTENCES_MATCHING_MAX);
@@ -193,6 +213,13 @@ fn matching_sentences(system: &str, user: &str) -> Vec<String> {
         .filter_map(|index| sentences.get(index))
         .map(|sentence| bounded(sentence, SENTENCE_CHARS_MAX))
         .collect()
+}
+
+/// The list items of a text, or its sentences when it has no list.
+fn statements(text: &str) -> Vec<&str> {
+    let items = text.lines().filter_map(|line| line.trim().strip_prefix("- "));
+    let items: Vec<&str> = items.take(SENTENCES_READ_MAX).collect();
+    if items.is_empty() { sentences(text).take(SENTENCES_READ_MAX).collect() } else { items }
 }
 
 /// Sentences end at a line's end, and after `.`, `!`, `?` before white space. List marks are left

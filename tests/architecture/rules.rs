@@ -178,7 +178,9 @@ fn the_house_files_are_there() {
         (".ci/run", "cargo test --workspace"),
         (".env.example", "#FACES_LISTEN="),
         ("CHANGELOG.md", "Unreleased"),
+        ("ARCHITECTURE.md", "Who may import whom"),
         ("LICENSE", "Apache License"),
+        ("README.md", "cargo test --workspace"),
         ("justfile", "check"),
     ] {
         let text = std::fs::read_to_string(root().join(path)).unwrap_or_default();

@@ -11,6 +11,7 @@ use ::faces::{
     domain::{AccountId, NanoUsd},
     storage::{DatabaseUrl, Db, DbOptions, DbRole, StorageError, accounts},
 };
+use futures_util::FutureExt;
 use migration::{Migrator, MigratorTrait, sqlite_file};
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -291,6 +292,30 @@ fn an_owner_that_ends_gives_the_database_free_within_the_same_process_too() {
         while let Err(error) = Db::open(options_of(&path)).await {
             assert!(Instant::now() < deadline, "{error}");
         }
+    });
+}
+
+#[test]
+fn work_runs_to_its_end_when_its_caller_and_the_last_handle_are_gone() {
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("faces.db");
+        let db = Db::open(options_of(&path)).await.unwrap();
+        let id = some_account(&db).await;
+        let asked = accounts::top_up(&db, id, NanoUsd(5), "invoice");
+        // Polled once, then dropped.
+        let _ = asked.now_or_never();
+        drop(db);
+
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let db = loop {
+            match Db::open(options_of(&path)).await {
+                Ok(db) => break db,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        };
+        let row = accounts::read_account_row(&db, id).await.unwrap().unwrap();
+        assert_eq!(row.credits, NanoUsd(5));
     });
 }
 

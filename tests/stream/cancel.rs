@@ -1,5 +1,5 @@
 //! A client that leaves, in whichever way and at whichever moment: the upstream is cancelled within
-//! a second, and the account pays for the input and what was produced, or nothing before output.
+//! a second, and the account pays for the input and what was produced: never a full refund, never the whole hold.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{
     support::{
         BOUND,
         http::{Events, Sent},
-        ledger::{BASIS_COUNTED, BASIS_PARTIAL, FINISH_CLIENT_GONE, Row, SETTLED, VOIDED},
+        ledger::{BASIS_COUNTED, BASIS_PARTIAL, FINISH_CLIENT_GONE, Row, SETTLED},
         models,
         upstream::{Exchange, Step, sse_head},
         wait_for,
@@ -132,7 +132,7 @@ fn leaving_mid_stream_cancels_and_charges_proxy_anthropic() {
 }
 
 #[test]
-fn leaving_before_the_first_byte_cancels_and_costs_nothing() {
+fn leaving_before_the_first_byte_cancels_and_costs_the_input_alone() {
     for route in Route::ALL {
         let stage = Stage::new([
             Exchange::never().containing("silent.").times(4),
@@ -150,9 +150,15 @@ fn leaving_before_the_first_byte_cancels_and_costs_nothing() {
                 count += 1;
             }
         }
-        let rows = stage.assert_books(count, |_| false);
-        for row in rows {
-            assert_eq!(row.state, VOIDED, "{route:?}: {row:?}");
+        // The provider has the prompt and may bill it, whoever leaves.
+        for row in stage.assert_books(count, |_| true) {
+            let how = (row.state, row.basis, row.finish);
+            let expected = (SETTLED, Some(BASIS_COUNTED), Some(FINISH_CLIENT_GONE));
+            assert_eq!(how, expected, "{route:?}: {row:?}");
+            assert!(row.input >= 1 && row.output == 0, "{route:?}: {row:?}");
+            let cost = models::charge_nanousd(row.input, 0);
+            assert_eq!(row.cost, Some(cost), "{route:?}: {row:?}");
+            assert!(cost < row.amount, "{route:?}: {row:?}");
         }
     }
 }

@@ -148,6 +148,7 @@ fn a_body_over_the_limit_is_413_in_the_routes_dialect() {
 fn a_stalled_upstream_ends_in_a_timeout_and_costs_nothing() {
     for route in Route::ALL {
         let builder = TestServer::builder()
+            .env("FACES_UPSTREAM_CONNECT_TIMEOUT_MS", "300")
             .env("FACES_UPSTREAM_FIRST_BYTE_TIMEOUT_MS", "300")
             .env("FACES_UPSTREAM_IDLE_TIMEOUT_MS", "300");
         let script = [

@@ -82,6 +82,28 @@ fn every_spelling_gives_the_same_stream_proxy_anthropic() {
     every_spelling_gives_the_same_stream(Route::ProxyAnthropic);
 }
 
+/// A proxy adds only its own heartbeats and takes nothing away, whatever the spelling.
+#[test]
+fn a_proxy_relays_every_byte_of_every_spelling() {
+    for route in [Route::ProxyOpenAi, Route::ProxyAnthropic] {
+        let spellings = spellings(&route.records());
+        let script = spellings.iter().map(|(name, writes)| {
+            Exchange::new([vec![sse_head()], writes.clone()].concat())
+                .containing(&format!("{name}."))
+        });
+        let stage = Stage::new(script.collect::<Vec<_>>());
+        for (name, writes) in &spellings {
+            let sent = writes.iter().flat_map(|step| match step {
+                Step::Write(bytes) | Step::OneByOne(bytes) => bytes.clone(),
+                _ => Vec::new(),
+            });
+            let sent = String::from_utf8(sent.collect()).expect("text");
+            let body = stage.open(route, &format!("{name}."), true).fetch().text();
+            assert_eq!(body.replace(": keep-alive\n\n", ""), sent, "{route:?} {name}");
+        }
+    }
+}
+
 /// The chat route never passes on what breaks openai-python: `id`, `retry`, `event`, empty data.
 #[test]
 fn the_chat_stream_has_only_data_and_comments_whatever_the_upstream_sends() {
@@ -182,8 +204,11 @@ fn a_body_that_ends_with_its_connection_is_whole_or_an_explicit_failure() {
     for route in Route::ALL {
         let json = route.completion("whole").to_string().into_bytes();
         let stage = Stage::new([
-            Exchange::sse(route.records()).framed(Framing::Close).streaming(true),
-            Exchange::bytes(200, "application/json", json).framed(Framing::Close).streaming(false),
+            Exchange::sse(route.records()).framed(Framing::Close).may_be_left().streaming(true),
+            Exchange::bytes(200, "application/json", json)
+                .framed(Framing::Close)
+                .may_be_left()
+                .streaming(false),
         ]);
         let outcome = stage.stream(route, "close-delimited");
         if outcome.done {

@@ -405,7 +405,12 @@ impl Events {
                     return Some(event);
                 }
             }
-            let bytes = self.answer.next_bytes()?;
+            let Some(bytes) = self.answer.next_bytes() else {
+                // A CR that might have been half of a CRLF is a line's end after all.
+                let record = self.text.strip_suffix(b"\r\n\r").and_then(read_record);
+                self.text.clear();
+                return record;
+            };
             self.text.extend_from_slice(&bytes);
         }
     }
@@ -424,11 +429,6 @@ impl Events {
     /// How the body ended, once it did.
     pub(crate) fn end(&self) -> Option<End> {
         self.answer.end()
-    }
-
-    /// Bytes of a record that never ended.
-    pub(crate) fn rest(&self) -> &[u8] {
-        &self.text
     }
 
     /// Closes in the usual way.

@@ -50,16 +50,38 @@ fn it_says_what_it_is_names_the_face_and_repeats_what_was_asked_for() {
 }
 
 #[test]
-fn without_a_match_it_repeats_the_first_sentences_and_without_a_persona_the_user() {
+fn without_a_match_it_repeats_the_first_statements_and_without_a_persona_the_user() {
     let unmatched = ask(json!({"messages": [
         {"role": "developer", "content": [{"type": "text", "text": PERSONA}]},
         {"role": "user", "content": "xyzzy"},
     ]}));
-    assert!(said(&unmatched).ends_with("She grows roses in Kent. She has two cats."));
+    assert!(
+        said(&unmatched).ends_with(
+            "She grows roses in Kent. She has two cats. Her greenhouse was built in 1931! Tea is \
+             her drink."
+        ),
+        "{}",
+        said(&unmatched)
+    );
     let bare = ask(json!({"messages": [{"role": "user", "content": "hello"}]}));
     assert_eq!(
         said(&bare),
         "This is the built-in sandbox: no model ran. There is no persona; you said: hello"
+    );
+}
+
+#[test]
+fn the_common_words_of_a_question_do_not_choose_the_statement() {
+    let persona = "You are Alice.\n- Do what you are asked to do, when you are asked.\n\
+                   - Tell what you do and how you are.\n- When stuck on a repair I sweep the floor.";
+    let answer = ask(json!({"messages": [
+        {"role": "system", "content": persona},
+        {"role": "user", "content": "What do you do when you are stuck?"},
+    ]}));
+    assert!(
+        said(&answer).ends_with("The persona says: When stuck on a repair I sweep the floor."),
+        "{}",
+        said(&answer)
     );
 }
 

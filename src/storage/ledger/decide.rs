@@ -89,3 +89,134 @@ pub(super) fn decide(
     }
     Ok(Decision { verdicts, changes, rows })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{
+        HoldId, PriceId, Usage, UsageBasis,
+        ledger::{FLAG_FROZEN, Finish, HoldOpen, HoldResolve},
+    };
+
+    fn open(account_id: AccountId, amount_min: i64, amount: i64) -> HoldOpen {
+        HoldOpen {
+            hold_id: HoldId::generate(),
+            account_id,
+            key_id: None,
+            face_id: None,
+            amount: NanoUsd(amount),
+            amount_min: NanoUsd(amount_min),
+            price_id: PriceId(1),
+            model: String::new(),
+        }
+    }
+
+    fn resolve(account_id: AccountId, amount: i64, charge: i64) -> HoldResolve {
+        HoldResolve {
+            hold_id: HoldId::generate(),
+            account_id,
+            amount: NanoUsd(amount),
+            charge: NanoUsd(charge),
+            overrun: NanoUsd::ZERO,
+            provider_cost: NanoUsd::ZERO,
+            usage: Usage::default(),
+            basis: UsageBasis::Counted,
+            finish: Finish::Complete,
+            attempt: None,
+        }
+    }
+
+    fn row(account_id: AccountId, credits: i64, flags: i32) -> AccountRow {
+        AccountRow {
+            account_id,
+            credits: NanoUsd(credits),
+            debits: NanoUsd::ZERO,
+            leased: NanoUsd::ZERO,
+            overdraft_limit: NanoUsd::ZERO,
+            flags,
+        }
+    }
+
+    /// Runs flush after flush on a few accounts: the holds that were granted end in a later one.
+    fn drive(
+        credits: &[(i64, bool)],
+        flushes: &[Vec<(usize, i64, i64, u8)>],
+    ) -> Result<(), TestCaseError> {
+        let ids: Vec<AccountId> = credits.iter().map(|_| AccountId::generate()).collect();
+        let mut rows: BTreeMap<AccountId, AccountRow> = ids
+            .iter()
+            .zip(credits)
+            .map(|(&id, &(credit, frozen))| {
+                (id, row(id, credit, if frozen { FLAG_FROZEN } else { 0 }))
+            })
+            .collect();
+        let mut held: Vec<(AccountId, i64)> = Vec::new();
+        for flush in flushes {
+            let mut batch = FlushBatch::default();
+            for &(account, min, more, share) in flush {
+                let id = ids[account % ids.len()];
+                batch.opens.push(open(id, min, min + more));
+                if let Some((id, amount)) = held.pop() {
+                    let charge = i128::from(amount) * i128::from(share) / 255;
+                    batch.resolves.push(resolve(id, amount, i64::try_from(charge).unwrap()));
+                }
+            }
+            let decision = decide(rows.clone(), &batch).unwrap();
+            for (open, verdict) in batch.opens.iter().zip(&decision.verdicts) {
+                match *verdict {
+                    OpenVerdict::Granted { amount } => {
+                        prop_assert!(open.amount_min <= amount && amount <= open.amount);
+                        prop_assert!(!rows[&open.account_id].is_blocked());
+                        held.push((open.account_id, amount.0));
+                    }
+                    OpenVerdict::Denied(row) => prop_assert!(row.available() < open.amount_min),
+                    OpenVerdict::Blocked(row) => prop_assert!(row.is_blocked()),
+                    OpenVerdict::NoAccount => prop_assert!(false, "every account exists"),
+                }
+            }
+            for (id, before) in &rows {
+                let after = decision.rows[id];
+                let change = decision.changes.get(id).copied().unwrap_or_default();
+                prop_assert_eq!(after.leased.0, before.leased.0 + change.grant - change.release);
+                prop_assert_eq!(after.debits.0, before.debits.0 + change.charge);
+                prop_assert_eq!(after.credits, before.credits);
+                prop_assert!(after.debits.0 + after.leased.0 <= after.credits.0, "I1");
+                let open: i64 = held.iter().filter(|(held, _)| held == id).map(|(_, a)| a).sum();
+                prop_assert_eq!(after.leased.0, open, "I5");
+            }
+            rows = decision.rows;
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn no_series_of_flushes_overspends_or_loses_a_nano(
+            credits in proptest::collection::vec((0_i64..2_000, proptest::bool::weighted(0.1)), 1..4),
+            flushes in proptest::collection::vec(
+                proptest::collection::vec((0_usize..4, 0_i64..600, 0_i64..600, any::<u8>()), 0..12),
+                1..12,
+            ),
+        ) {
+            drive(&credits, &flushes)?;
+        }
+    }
+
+    #[test]
+    fn a_batch_that_contradicts_the_books_is_refused_whole() {
+        let id = AccountId::generate();
+        let rows = || BTreeMap::from([(id, row(id, 10, 0))]);
+        let ends = |end| FlushBatch { resolves: vec![end], ..FlushBatch::default() };
+        let opens = |open| FlushBatch { opens: vec![open], ..FlushBatch::default() };
+        let release = Err(Contradiction::Release(id));
+        assert_eq!(decide(rows(), &ends(resolve(id, 1, 0))), release);
+        assert_eq!(decide(BTreeMap::new(), &ends(resolve(id, 0, 0))), release);
+        let amount = Err(Contradiction::Amount(id));
+        assert_eq!(decide(rows(), &ends(resolve(id, 1, 2))), amount);
+        assert_eq!(decide(rows(), &ends(resolve(id, 1, -1))), amount);
+        assert_eq!(decide(rows(), &opens(open(id, -1, 1))), amount);
+        assert_eq!(decide(rows(), &opens(open(id, 2, 1))), amount);
+    }
+}

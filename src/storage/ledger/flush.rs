@@ -59,10 +59,15 @@ pub(super) async fn flush(
         Err(error) => Err(error.into()),
     };
     match reply {
-        Ok(reply) => {
-            tx.commit().await?;
-            Ok(reply)
-        }
+        Ok(reply) => match tx.commit().await {
+            Ok(()) => Ok(reply),
+            // A failed write or sync of a local file: what the disk holds is known only after the
+            // file is opened again (a sync that failed once must not be trusted when repeated).
+            Err(error @ StorageError::OutcomeUnknown { .. }) if db.is_sqlite() => {
+                Err(FlushError::Failed(error))
+            }
+            Err(error) => Err(error.into()),
+        },
         Err(error) => {
             tx.rollback().await;
             Err(error)

@@ -19,7 +19,7 @@ const FENCED: i16 = 3;
 /// Writes the row of a new incarnation: live, no flush yet.
 ///
 /// # Units
-/// `ttl_ms` as in [`super::flush`].
+/// `ttl_ms` as in [`super::flush()`].
 ///
 /// # Errors
 /// As every write ([`StorageError`]).

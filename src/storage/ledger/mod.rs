@@ -1,6 +1,6 @@
 //! The ledger's transactions: flush, instances, recovery, audit.
 //!
-//! Owns every statement that moves money after a top-up: the flush ([`flush`]: one transaction for
+//! Owns every statement that moves money after a top-up: the flush ([`flush()`]: one transaction for
 //! everything that waited), the rows of instances and leases, recovery of what a dead instance left
 //! ([`recover`]), and the audit of the books ([`audit()`]). The guards repeat each decision as a
 //! condition with a row count: a flush that would break an invariant is rolled back whole and

@@ -7,7 +7,8 @@
 //!
 //! Words: `{id:3}`, `{int:3}`, `{text:3}` read column 3 of a batch row; `{batch}` is the batch as a
 //! table; `{now}` is the database's clock in microseconds; `{lock}` is `FOR UPDATE` where rows can
-//! be locked.
+//! be locked; `{me}` is the instance (`$3`), on SQLite in a form that can only be looked up after the
+//! batch: its planner would otherwise walk everything of the instance and the batch for each row.
 
 use std::sync::LazyLock;
 
@@ -66,7 +67,7 @@ const UPDATE_ACCOUNTS: &str = "UPDATE ledger_account
 const UPDATE_LEASES: &str = "UPDATE ledger_lease
     SET granted = granted + {int:1}, posted = posted + {int:2}, folded = folded + {int:2},
         last_seq = $2
-    FROM {batch} WHERE ledger_lease.instance_id = $3 AND ledger_lease.account_id = {id:0}
+    FROM {batch} WHERE ledger_lease.instance_id = {me} AND ledger_lease.account_id = {id:0}
     AND ledger_lease.state = 1";
 
 /// The leases that `UPDATE_LEASES` did not find.
@@ -88,7 +89,7 @@ const INSERT_HOLDS: &str = "INSERT INTO ledger_hold
 const RESOLVE_HOLDS: &str = "UPDATE ledger_hold
     SET state = {int:1}, cost = {int:2}, resolved_at = $2
     FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1
-    AND ledger_hold.instance_id = $3 AND ledger_hold.amount = {int:3}
+    AND ledger_hold.instance_id = {me} AND ledger_hold.amount = {int:3}
     AND ledger_hold.account_id = {id:4}";
 
 /// Batch: `[id, kind, debit account, credit account, amount]`.
@@ -188,10 +189,12 @@ fn fill(backend: DbBackend, text: &str) -> String {
     let mut sql = if sqlite {
         text.replace("{batch}", "json_each($1) AS b")
             .replace("{lock}", "")
+            .replace("{me}", "iif(b.id >= 0, $3, NULL)")
             .replace("{now}", "CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
     } else {
         text.replace("{batch}", "jsonb_array_elements($1::jsonb) AS b(value)")
             .replace("{lock}", " FOR UPDATE")
+            .replace("{me}", "$3")
             .replace("{now}", "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
     };
     for column in 0..COLUMNS_MAX {
@@ -206,4 +209,76 @@ fn fill(backend: DbBackend, text: &str) -> String {
             .replace(&format!("{{text:{column}}}"), &format!("(b.value->>{column})"));
     }
     sql
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectionTrait as _, Statement};
+
+    use super::*;
+    use crate::storage::{DatabaseUrl, Db, DbOptions, DbRole};
+
+    #[tokio::test]
+    async fn no_statement_of_a_flush_reads_a_whole_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(DbOptions {
+            url: DatabaseUrl::Sqlite(directory.path().join("faces.db")),
+            connections_max: 2,
+            acquire_timeout_ms: 5_000,
+            migrate: true,
+            role: DbRole::Server,
+        })
+        .await
+        .unwrap();
+        let sql = statements(DbBackend::Sqlite);
+        let all = [
+            &sql.fence,
+            &sql.read_instance,
+            &sql.read_accounts,
+            &sql.update_accounts,
+            &sql.update_leases,
+            &sql.insert_leases,
+            &sql.insert_holds,
+            &sql.resolve_holds,
+            &sql.insert_transfers,
+            &sql.insert_usage,
+            &sql.insert_attempts,
+            &sql.read_holds,
+            &sql.open_holds,
+            &sql.recover_holds,
+            &sql.open_leases,
+            &sql.close_leases,
+        ];
+        let plans = db
+            .run("plan", move |db| async move {
+                let mut plans = Vec::new();
+                for sql in all {
+                    let explain = format!("EXPLAIN QUERY PLAN {sql}");
+                    let statement = Statement::from_string(DbBackend::Sqlite, explain);
+                    let rows = db.writer("plan")?.query_all_raw(statement).await.unwrap();
+                    for row in rows {
+                        plans.push((sql, row.try_get_by_index::<String>(3).unwrap()));
+                    }
+                }
+                Ok(plans)
+            })
+            .await
+            .unwrap();
+        let steps_of = |wanted: &str| {
+            let of = plans.iter().filter(|(sql, _)| *sql == wanted);
+            of.map(|(_, step)| step.as_str()).collect::<Vec<_>>().join("\n")
+        };
+        for (sql, step) in &plans {
+            assert!(!step.starts_with("SCAN ledger_"), "{step}: {sql}");
+        }
+        for (sql, lookup) in [
+            (&sql.update_accounts, "ledger_account USING PRIMARY KEY (id=?)"),
+            (&sql.update_leases, "ledger_lease USING PRIMARY KEY (instance_id=? AND account_id=?)"),
+            (&sql.resolve_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
+            (&sql.recover_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
+            (&sql.open_holds, "ledger_hold USING INDEX ledger_hold_open"),
+        ] {
+            assert!(steps_of(sql).contains(lookup), "{}\n{sql}", steps_of(sql));
+        }
+    }
 }

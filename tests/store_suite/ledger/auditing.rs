@@ -1,10 +1,26 @@
 //! The audit finds what is planted.
 
-use faces::storage::ledger::audit;
+use faces::storage::{Db, DbOptions, DbRole, ledger::audit};
 use sea_orm::Value;
 
 use super::{Books, opens, resolves, settle, spoil, void, without_checks};
 use crate::store::TestStore;
+
+async fn a_reader_beside_a_running_server_audits_it(store: TestStore) {
+    let books = Books::new(&store, 1_000).await;
+    let open = books.open(100);
+    books.flush(1, opens(vec![open.clone()])).await.unwrap();
+    let options = DbOptions { role: DbRole::ReadOnly, migrate: false, ..store.options() };
+    let reader = Db::open(options).await.unwrap();
+    let during = audit(&reader).await.unwrap();
+    assert!(during.clean, "{during:#?}");
+    assert_eq!((during.counts.holds_open, during.totals.leased), (1, 100));
+    books.flush(2, resolves(vec![settle(&open, 30)])).await.unwrap();
+    let after = audit(&reader).await.unwrap();
+    assert!(after.clean, "{after:#?}");
+    assert_eq!((after.totals.debits, after.totals.revenue), (30, 30));
+    assert_eq!((after.totals.credits, after.totals.cash_clearing), (1_000, -1_000));
+}
 
 /// Spoils clean books by one statement; the audit must name the invariant.
 async fn check(store: &TestStore, invariant: &str, sql: &str, which: Which) {
@@ -44,7 +60,7 @@ macro_rules! planted {
         $(async fn $name(store: TestStore) {
             check(&store, $invariant, $sql, Which::$which).await;
         })+
-        crate::on_both_databases! { $($name,)+ }
+        crate::on_both_databases! { a_reader_beside_a_running_server_audits_it, $($name,)+ }
     };
 }
 

@@ -3,6 +3,7 @@
 mod auditing;
 mod flush;
 mod recovery;
+mod room;
 
 use std::sync::Arc;
 
