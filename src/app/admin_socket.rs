@@ -8,6 +8,8 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::Semaphore,
 };
 
 use crate::{
@@ -25,6 +28,13 @@ use crate::{
 const NAME: &str = "admin.sock";
 /// Largest request line: an import file of `body_bytes_max` with every byte escaped.
 const LINE_BYTES_MAX: u64 = 256 * 1_024 * 1_024;
+
+/// Commands at once: a person and some scripts. Further ones wait in the socket's backlog.
+const PEERS_MAX: usize = 16;
+/// Longest wait for a command's line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,17 +76,27 @@ impl AdminSocket {
         Ok(Self { path, listener })
     }
 
-    /// Serves commands one after the other until it is dropped.
+    /// Serves commands until it is dropped; a slow or silent peer keeps no other waiting.
     pub(super) async fn serve(&self, platform: &Platform) {
+        let peers = Arc::new(Semaphore::new(PEERS_MAX));
         loop {
-            let served = match self.listener.accept().await {
-                Ok((stream, _)) => answer(stream, platform).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = served {
-                log::warn!(target: "faces::app", "the administration socket failed: {error}");
-                // A failing accept (no file handles) must not become a busy loop.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            // An error would mean a closed semaphore, which is never closed.
+            let Ok(place) = Arc::clone(&peers).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let platform = platform.clone();
+                    actix_web::rt::spawn(async move {
+                        if let Err(error) = answer(stream, &platform).await {
+                            log::warn!(target: "faces::app", "an administration command failed: {error}");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    log::warn!(target: "faces::app", "the administration socket failed: {error}");
+                    // A failing accept (no file handles) must not become a busy loop.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
@@ -93,7 +113,12 @@ impl Drop for AdminSocket {
 async fn answer(mut stream: UnixStream, platform: &Platform) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
-    BufReader::new(reader.take(LINE_BYTES_MAX)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(reader.take(LINE_BYTES_MAX));
+    let read = tokio::time::timeout(LINE_TIMEOUT, reader.read_line(&mut line)).await;
+    if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
+        // Somebody only looked whether a server is here.
+        return Ok(());
+    }
     let done = match serde_json::from_str::<AdminRequest>(&line) {
         Ok(request) => platform.administer(request).await,
         Err(error) => Err(Failure::new(

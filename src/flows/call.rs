@@ -85,7 +85,7 @@ pub(super) async fn accepted(
 /// Reads a provider's error answer.
 pub(super) async fn refused(format: UpstreamFormat, response: UpstreamResponse) -> Failure {
     let status = response.status;
-    let headers: Vec<(String, String)> = response
+    let mut headers: Vec<(String, String)> = response
         .headers
         .iter()
         .filter(|(name, _)| {
@@ -101,6 +101,18 @@ pub(super) async fn refused(format: UpstreamFormat, response: UpstreamResponse) 
             target: "faces::providers",
             "the provider refused the platform's credential with status {status}; check its key"
         );
+    }
+    let quota_words = ["insufficient_quota", "billing_error"];
+    if status == 402
+        || info.upstream_code.as_deref().is_some_and(|code| quota_words.contains(&code))
+    {
+        log::error!(
+            target: "faces::providers",
+            "the provider says that the platform's quota or credit is spent (status {status})"
+        );
+        // Waiting won't pay the platform's bill, and SDKs try a 429 again by themselves.
+        headers.retain(|(name, _)| name != "x-should-retry");
+        headers.push(("x-should-retry".to_owned(), "false".to_owned()));
     }
     let mut failure = Failure::new(info.code, info.message);
     failure.headers = headers;

@@ -182,7 +182,9 @@ fn prepare(
                 model: &model.upstream_id,
                 system_prefix: persona,
                 include_usage: true,
-                max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
+                max_tokens: clamp
+                    .or_else(|| request.limit_to_write(model.tokens_field))
+                    .map(|tokens| (model.tokens_field, tokens)),
             };
             (Endpoint::ChatCompletions, request.to_openai(&edit), Vec::new(), false)
         }

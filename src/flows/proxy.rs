@@ -243,7 +243,9 @@ fn upstream_body(native: &Native, clamp: Option<u64>) -> Bytes {
             model: &model.upstream_id,
             system_prefix: None,
             include_usage: true,
-            max_tokens: clamp.map(|tokens| (model.tokens_field, tokens)),
+            max_tokens: clamp
+                .or_else(|| request.limit_to_write(model.tokens_field))
+                .map(|tokens| (model.tokens_field, tokens)),
         }),
         Parsed::Anthropic(request) => request.with_model(&model.upstream_id),
     }

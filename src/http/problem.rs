@@ -161,3 +161,6 @@ fn param(failure: &Failure) -> Option<String> {
     }
     Some(param)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,20 +17,10 @@ use super::{
     buffered::BufferedStderr,
 };
 
-/// Quieter than the rest unless the filter names them: they would log every statement and
-/// connection at `debug`.
-const NOISY_TARGETS: [&str; 10] = [
-    "sqlx",
-    "sea_orm",
-    "sea_orm_migration",
-    "actix_http",
-    "actix_server",
-    "actix_web",
-    "awc",
-    "h2",
-    "mio",
-    "rustls",
-];
+/// The program's own targets start with this. All others are dependencies: what they tell below
+/// `info` (statements, frames, spans with fields) is nobody's promise to keep secrets out of, so a
+/// general level lowers them only to `info`; who needs more names them.
+const OWN_TARGET: &str = "faces";
 
 /// The log filter can't be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,9 +67,10 @@ fn builder(filter: &str) -> Result<Builder, LogFilterError> {
     check(filter)?;
     let mut builder = Builder::new();
     builder.parse_filters(filter);
-    for target in NOISY_TARGETS {
-        if !names_target(filter, target) {
-            builder.filter_module(target, noisy_level(filter));
+    if let Some(general) = general_level(filter) {
+        builder.filter_level(general.min(log::LevelFilter::Info));
+        if !names_target(filter, OWN_TARGET) {
+            builder.filter_module(OWN_TARGET, general);
         }
     }
     builder.format(write_line);
@@ -154,22 +145,16 @@ fn check(filter: &str) -> Result<(), LogFilterError> {
 }
 
 fn names_target(filter: &str, target: &str) -> bool {
-    filter.split(',').any(|part| {
-        let named = part.split('=').next().unwrap_or_default().trim();
-        named == target || named.strip_prefix(target).is_some_and(|rest| rest.starts_with("::"))
-    })
+    directives(filter).any(|part| part.split('=').next().unwrap_or_default().trim() == target)
 }
 
-/// The level of the noisy targets: the filter's own general level, but at most `info`.
-fn noisy_level(filter: &str) -> log::LevelFilter {
-    let general = filter
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .split(',')
-        .filter_map(|part| part.trim().parse::<log::LevelFilter>().ok())
-        .next_back();
-    general.map_or(log::LevelFilter::Error, |level| level.min(log::LevelFilter::Info))
+/// The level that the filter sets for everything, if it does; of several the last counts.
+fn general_level(filter: &str) -> Option<log::LevelFilter> {
+    directives(filter).filter_map(|part| part.parse().ok()).next_back()
+}
+
+fn directives(filter: &str) -> impl DoubleEndedIterator<Item = &str> {
+    filter.split('/').next().unwrap_or_default().split(',').map(str::trim)
 }
 
 #[cfg(test)]
@@ -194,6 +179,14 @@ mod tests {
         assert!(!enabled("warn", "actix_server", Level::Info));
         assert!(!enabled("info,faces::access=off", super::super::ACCESS_TARGET, Level::Info));
         assert!(!enabled("off", "faces", Level::Error));
+        for target in ["tracing::span", "actix_codec::framed", "hyper", "anything::new"] {
+            assert!(!enabled("trace", target, Level::Debug), "{target}");
+            assert!(enabled("trace", target, Level::Info), "{target}");
+        }
+        assert!(enabled("trace", "faces::flows", Level::Trace));
+        assert!(enabled("trace,faces=warn,faces::http=debug", "faces::http", Level::Debug));
+        assert!(!enabled("trace,faces=warn", "faces::flows", Level::Info));
+        assert!(!enabled("faces=debug", "sqlx::query", Level::Error));
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn credit_that_running_requests_hold_is_402_with_retry_after() {
     assert_eq!(crate::kit::nanousd(&told["reserved_usd"]), credit, "{told}");
     assert_eq!(crate::kit::nanousd(&told["available_usd"]), 0, "{told}");
     assert_eq!(crate::kit::nanousd(&told["balance_usd"]), credit, "nothing is charged yet");
+    stage.server.audit();
     stage.upstream.open("go");
     assert!(running.fetch().text().contains("[DONE]"));
     assert_eq!(stage.balance(), 0);
@@ -259,4 +260,39 @@ fn one_account_can_neither_see_nor_spend_anothers_credit() {
     funds(&answer, Dialect::OpenAi, "insufficient_credits", "credits");
     assert_eq!(balance(&stage.server, &other), 0);
     assert_eq!(stage.balance(), CREDIT_NANOUSD);
+}
+
+#[test]
+fn the_limit_that_is_paid_for_is_the_one_that_the_provider_obeys() {
+    // The scripted models know `max_tokens` only: under the other name they would write on.
+    for path in ["/v1/chat/completions", "/v1/openai/chat/completions"] {
+        let sent = |fields: Value| {
+            let stage = Stage::new(replies());
+            let answer = stage.post(path, &with(chat(OPENAI_MODEL), &fields));
+            assert_eq!(answer.status, 200, "{path} {fields}: {}", answer.text());
+            stage.upstream.only_request().json()
+        };
+        let bodies = [
+            json!({"max_completion_tokens": 10}),
+            json!({"max_tokens": 4_000, "max_completion_tokens": 10}),
+            json!({"max_tokens": 10}),
+        ];
+        for fields in bodies {
+            let sent = sent(fields.clone());
+            assert_eq!(sent["max_tokens"], 10, "{path} {fields}: {sent}");
+            assert_eq!(sent.get("max_completion_tokens"), None, "{path} {fields}: {sent}");
+        }
+    }
+}
+
+#[test]
+fn a_setting_in_another_case_cannot_smuggle_a_second_value_past_the_bill() {
+    let stage = Stage::new([]);
+    // A provider whose JSON reader folds case would take the second one.
+    for name in ["MAX_TOKENS", "Model", "N", "Stream"] {
+        let mut body = with(chat(OPENAI_MODEL), &json!({"max_tokens": 1, "n": 1, "stream": false}));
+        body[name] = json!(7);
+        let answer = stage.post("/v1/chat/completions", &body);
+        assert_eq!(answer.status, 422, "{name}: {}", answer.text());
+    }
 }

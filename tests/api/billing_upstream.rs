@@ -230,3 +230,26 @@ fn an_error_inside_a_200_is_an_error() {
     }
     assert_eq!(stage.balance(), CREDIT_NANOUSD);
 }
+
+#[test]
+fn the_platforms_spent_quota_is_not_worth_a_retry() {
+    let bodies = [
+        (402, openai::error("some_error", "pay first", None)),
+        (429, openai::error("insufficient_quota", "no quota left", Some("insufficient_quota"))),
+        (400, anthropic::error("billing_error", "credit balance too low")),
+    ];
+    for (status, body) in bodies {
+        let stage = Stage::new([Exchange::json(status, &body).any_times()]);
+        for (path, request, dialect) in ways() {
+            let answer = stage.post(path, &request);
+            assert_eq!(answer.status, 429, "{status} {path}: {}", answer.text());
+            assert_eq!(error_of(&answer, dialect).code, "rate_limit_exceeded");
+            // SDKs try a 429 again unless they are told not to.
+            assert_eq!(answer.header("x-should-retry"), Some("false"), "{status} {path}");
+        }
+    }
+    let busy = openai::error("rate_limit_error", "slow down", None);
+    let stage = Stage::new([Exchange::json(429, &busy).any_times()]);
+    let answer = stage.post("/v1/chat/completions", &chat("alice"));
+    assert_eq!(answer.header("x-should-retry"), None, "an ordinary 429 may be tried again");
+}

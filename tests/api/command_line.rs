@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     kit::{Dialect, Stage, chat, error_of, nanousd},
+    postgres,
     program::{self, Place, Serving, edit_database, err, json, out},
     support::{BOUND, http::Request, replies::openai, server::TestServer, wait_for},
 };
@@ -149,6 +150,47 @@ fn every_command_works_beside_a_running_server() {
     let place = Place::new();
     let serving = place.serve(&[("FACES_DEMO", "off")]);
     every_command_works(&place);
+    assert!(serving.stop().success());
+}
+
+#[test]
+fn every_command_works_on_postgresql_with_a_server_and_without_one() {
+    let cluster = match postgres::cluster() {
+        Ok(cluster) => cluster,
+        Err(why) => return postgres::skipped(why),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = runtime
+        .block_on(async { (cluster.create_database().await, cluster.create_database().await) });
+    every_command_works(&Place::on_postgres(&first.url));
+    let place = Place::on_postgres(&second.url);
+    let serving = place.serve(&[("FACES_DEMO", "off")]);
+    every_command_works(&place);
+    assert!(serving.stop().success());
+    // A demo is made there too, and a chat finds the server by its run file.
+    let fresh = runtime.block_on(cluster.create_database());
+    let place = Place::on_postgres(&fresh.url);
+    let serving = place.serve(&[("FACES_SANDBOX_DELTA_INTERVAL_MS", "0")]);
+    let said = place.run(&chat_arguments());
+    assert!(said.status.success() && out(&said).contains("sandbox"), "{}", err(&said));
+    serving.kill();
+    let after_crash = place.run(&chat_arguments());
+    assert!(after_crash.status.success(), "{}", err(&after_crash));
+}
+
+#[test]
+fn a_silent_visitor_of_the_admin_socket_keeps_nobody_waiting() {
+    let place = Place::new();
+    let serving = place.serve(&[]);
+    let socket = place.path().join("data/admin.sock");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "the permission is the credential");
+    let _silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    drop(std::os::unix::net::UnixStream::connect(&socket).unwrap());
+    let listed = json(&place.run(&["admin", "account", "list", "--json"]));
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+    assert!(!serving.log().contains("WARN"), "who says nothing is no failure: {}", serving.log());
     assert!(serving.stop().success());
 }
 

@@ -121,6 +121,11 @@ fn everything_happens_and_nothing_is_told(builder: Builder, database_password: O
     );
     let log = stage.server.log();
     assert!(log.contains("faces::access") && log.len() > 10_000, "it was logged at all");
+    // What dependencies tell below `info` is nobody's promise to keep secrets out of.
+    let foreign = log.lines().find(|line| {
+        [" TRACE ", " DEBUG "].iter().any(|level| line.contains(level)) && !line.contains(" faces")
+    });
+    assert_eq!(foreign, None);
     for canary in [KEY_CANARY, &stage.account.key] {
         assert!(!log.contains(canary), "{canary}");
     }

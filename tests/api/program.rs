@@ -31,11 +31,18 @@ pub(crate) fn edit_database(server: &TestServer, sql: &str) {
 #[derive(Debug)]
 pub(crate) struct Place {
     directory: TempDir,
+    database_url: Option<String>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { directory: TempDir::with_prefix("faces-cli-").expect("a temporary directory") }
+        let directory = TempDir::with_prefix("faces-cli-").expect("a temporary directory");
+        Self { directory, database_url: None }
+    }
+
+    /// With the books in PostgreSQL.
+    pub(crate) fn on_postgres(url: &str) -> Self {
+        Self { database_url: Some(url.to_owned()), ..Self::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -48,6 +55,7 @@ impl Place {
         command.env_clear().current_dir(self.path()).args(arguments);
         command.env("FACES_LISTEN", "127.0.0.1:0").env("FACES_WORKERS", "1");
         command.envs(env_var("PATH").map(|path| ("PATH", path)));
+        command.envs(self.database_url.iter().map(|url| ("DATABASE_URL", url)));
         command.stdin(Stdio::null());
         command
     }

@@ -78,6 +78,8 @@ pub struct ChatRequest {
     stream: bool,
     include_usage: bool,
     max_tokens: Option<u64>,
+    has_max_tokens: bool,
+    has_max_completion_tokens: bool,
     n: u64,
     bound: InputBound,
     may_write_cache: bool,
@@ -129,6 +131,20 @@ impl ChatRequest {
     #[must_use]
     pub const fn max_tokens(&self) -> Option<u64> {
         self.max_tokens
+    }
+
+    /// The output limit that must be written, so that the upstream obeys the one that was paid
+    /// for: when it came under a name that such an upstream may not know, or under both names.
+    #[must_use]
+    pub fn limit_to_write(&self, known: TokensField) -> Option<u64> {
+        let unsure = match known {
+            TokensField::MaxTokens => self.has_max_completion_tokens,
+            // These upstreams know the older name too, or refuse it.
+            TokensField::MaxCompletionTokens => {
+                self.has_max_tokens && self.has_max_completion_tokens
+            }
+        };
+        if unsure { self.max_tokens } else { None }
     }
 
     /// How many choices the client asked for (1 when it did not say).

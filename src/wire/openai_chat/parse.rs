@@ -67,6 +67,8 @@ pub(super) fn parse(body: Bytes) -> Result<ChatRequest, RequestError> {
         stream,
         include_usage,
         max_tokens: max_completion_tokens.or(max_tokens),
+        has_max_tokens: max_tokens.is_some(),
+        has_max_completion_tokens: max_completion_tokens.is_some(),
         n,
         bound: input,
         may_write_cache,
@@ -100,7 +102,8 @@ pub(crate) fn top_level(text: &str) -> Result<RawObject<'_>, RequestError> {
         }
     })?;
     for name in SETTINGS {
-        if fields.0.iter().filter(|(key, _)| key == name).count() > 1 {
+        // Some readers fold case (Go's does): what we bill must be what they obey.
+        if fields.0.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).count() > 1 {
             let message = format!("`{name}` stands twice: keep one");
             return Err(RequestError::value(name, message));
         }
