@@ -31,18 +31,20 @@ impl BufferedStderr {
     pub(super) fn start() -> io::Result<Self> {
         let buffered = Self::default();
         let waiting = buffered.clone();
-        let gather_and_write = move || {
-            loop {
-                // Woken by the first line of an idle moment; the others gather meanwhile.
-                std::thread::park();
-                std::thread::sleep(DELAY);
-                // A closed standard error is nobody's to report.
-                drop(waiting.write_waiting());
-            }
-        };
-        let thread =
-            std::thread::Builder::new().name("faces-log".to_owned()).spawn(gather_and_write)?;
+        let thread = std::thread::Builder::new()
+            .name("faces-log".to_owned())
+            .spawn(move || waiting.pace_writes())?;
         Ok(Self { writer: Some(thread.thread().clone()), ..buffered })
+    }
+
+    /// Woken by the first line of an idle moment, writes it with those that came meanwhile.
+    fn pace_writes(&self) -> ! {
+        loop {
+            std::thread::park();
+            std::thread::sleep(DELAY);
+            // A closed standard error is nobody's to report.
+            drop(self.write_waiting());
+        }
     }
 
     /// Writes what waits.

@@ -2,7 +2,7 @@
 
 use actix::{Context, Handler, Message};
 
-use super::{Room, Step, outcome, run, until};
+use super::{Room, Step, outcome, run, wait_until};
 use crate::{
     accounts::{Accounts, HoldError, SettleError, account::AccountActor},
     domain::NanoUsd,
@@ -30,11 +30,11 @@ fn while_the_database_is_away_holds_are_refused_and_settlements_wait() {
         let hold = room.hold(600).await.unwrap();
         room.next((0..5).map(|_| Step::Refuse));
         let settling = hold.settle(outcome(100));
-        until(async || (!room.accounts.is_ready()).then_some(())).await;
+        wait_until(async || (!room.accounts.is_ready()).then_some(())).await;
         assert_eq!(room.hold(1).await.unwrap_err(), HoldError::Unavailable);
         assert_eq!(settling.await.unwrap_err(), SettleError::Pending);
         assert_eq!(room.until_released().await.debits, NanoUsd(100));
-        until(async || room.accounts.is_ready().then_some(())).await;
+        wait_until(async || room.accounts.is_ready().then_some(())).await;
         drop(room.hold(1).await.unwrap());
         room.until_released().await;
         room.assert_audit_is_clean().await;

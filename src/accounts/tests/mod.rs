@@ -177,7 +177,7 @@ impl Room {
 
     /// Waits (bounded) until nothing is held.
     async fn until_released(&self) -> AccountRow {
-        until(async || {
+        wait_until(async || {
             let row = self.row().await;
             (row.leased == NanoUsd::ZERO).then_some(row)
         })
@@ -191,7 +191,7 @@ impl Room {
 }
 
 /// Asks until there is an answer, for five seconds at most.
-async fn until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+async fn wait_until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::System;
 use futures_util::future::join_all;
 
-use super::{Room, outcome, run, until, used};
+use super::{Room, outcome, run, used, wait_until};
 use crate::{
     accounts::{Hold, HoldError, Outcome, Payer, core},
     domain::{
@@ -80,7 +80,7 @@ fn a_hold_whose_caller_left_is_voided() {
         let left = tokio::time::timeout(Duration::from_millis(20), room.hold(400)).await;
         assert!(left.is_err());
         go.send(()).unwrap();
-        until(async || {
+        wait_until(async || {
             let seen = room.accounts.observe().await.unwrap().writer;
             (seen.granted == 1 && seen.ended == 1).then_some(())
         })
@@ -129,7 +129,7 @@ fn a_frozen_account_is_blocked_until_it_is_unfrozen() {
         }
         assert_eq!(hold.settle(outcome(10)).await.unwrap().charge, NanoUsd(10));
         set_frozen(&room.store.db, room.account, false).await.unwrap();
-        drop(until(async || room.hold(1).await.ok()).await);
+        drop(wait_until(async || room.hold(1).await.ok()).await);
     });
 }
 
@@ -202,7 +202,7 @@ fn an_idle_actor_leaves_memory_and_comes_back_when_needed() {
         let room = Room::new(1_000, |limits| limits.account_idle_ms = 100).await;
         let hold = room.hold(100).await.unwrap();
         drop(hold);
-        let seen = until(async || {
+        let seen = wait_until(async || {
             let seen = room.accounts.observe().await.unwrap().registry;
             (seen.live == 0 && seen.passivated == 1).then_some(seen)
         })
@@ -230,7 +230,7 @@ fn the_handle_serves_other_threads() {
                 })
             })
             .collect();
-        until(async || threads.iter().all(|thread| thread.is_finished()).then_some(())).await;
+        wait_until(async || threads.iter().all(|thread| thread.is_finished()).then_some(())).await;
         for thread in threads {
             thread.join().unwrap();
         }

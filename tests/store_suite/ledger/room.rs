@@ -76,6 +76,16 @@ async fn an_instance_that_was_away_too_long_is_taken_over_and_stops(store: TestS
     books.assert_audit_is_clean().await;
 }
 
+/// Waits for the instance's flush of that number, ten seconds at most.
+async fn wait_flush_seq(room: &Accounts, seq: i64) {
+    let renewed = async {
+        while room.observe().await.unwrap().writer.flush_seq < seq {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
+}
+
 async fn an_idle_instance_renews_itself_where_others_could_take_over(store: TestStore) {
     let books = Books::new(&store, 1_000).await;
     if books.db.is_sqlite() {
@@ -83,12 +93,7 @@ async fn an_idle_instance_renews_itself_where_others_could_take_over(store: Test
     }
     let test = async {
         let room = Accounts::start(books.db.clone(), &Limits::default()).await.unwrap();
-        let renewed = async {
-            while room.observe().await.unwrap().writer.flush_seq < 2 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
+        wait_flush_seq(&room, 2).await;
         assert!(room.is_ready());
         assert_eq!(room.observe().await.unwrap().writer.flushes, 0);
     };
