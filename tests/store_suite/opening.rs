@@ -351,6 +351,10 @@ impl Drop for OtherProcess {
 /// The other process; in the first one it only shows that nobody owns nothing.
 #[test]
 fn owns_the_database_that_it_is_told_to_own() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the child process learns its role from its parent"
+    )]
     let Some(path) = std::env::var_os(OWN).map(PathBuf::from) else { return };
     block_on(async {
         let db = Db::open(options_of(&path)).await.unwrap();
