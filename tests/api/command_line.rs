@@ -26,22 +26,43 @@ fn refused(output: &std::process::Output, code: &str) {
     assert!(err(output).starts_with("error: "), "{}", err(output));
 }
 
+/// Runs `faces admin … --json` and reads its answer.
+#[track_caller]
+fn admin(place: &Place, arguments: &[&str]) -> Value {
+    json(&place.run(&[&["admin"], arguments, &["--json"]].concat()))
+}
+
 /// Every command, in an order in which each finds what it needs.
 #[track_caller]
 fn every_command_works(place: &Place) {
-    let admin =
-        |arguments: &[&str]| json(&place.run(&[&["admin"], arguments, &["--json"]].concat()));
+    let admin = |arguments: &[&str]| admin(place, arguments);
     let made = admin(&["account", "create", "--name", "shop", "--credit-usd", "1.000000001"]);
     let id = made["id"].as_str().unwrap().to_owned();
     assert_eq!(nanousd(&made["balance_usd"]), 1_000_000_001, "{made}");
     let listed = admin(&["account", "list"]);
     assert!(listed["data"].as_array().unwrap().iter().any(|one| one["id"] == made["id"]));
+    for (word, frozen) in [("freeze", true), ("freeze", true), ("unfreeze", false)] {
+        assert_eq!(admin(&["account", word, "--account", &id])["frozen"], frozen);
+    }
+    keys_work(place, &id);
+    topups_work(place, &id);
+    imports_work(place, &id);
+    wrong_arguments_are_refused(place, &id);
+    let audit = json(&place.run(&["audit", "--json"]));
+    assert_eq!(audit["clean"], true, "{audit}");
+    // For people, without --json.
+    let table = place.run(&["admin", "account", "list"]);
+    assert!(out(&table).contains("shop") && out(&table).contains("balance_usd"), "{}", out(&table));
+}
 
+#[track_caller]
+fn keys_work(place: &Place, id: &str) {
+    let admin = |arguments: &[&str]| admin(place, arguments);
     let key = admin(&[
         "key",
         "create",
         "--account",
-        &id,
+        id,
         "--name",
         "laptop",
         "--expires-in-days",
@@ -53,7 +74,7 @@ fn every_command_works(place: &Place) {
     ]);
     let secret = key["key"].as_str().unwrap();
     assert!(secret.starts_with("sk-faces-") && secret.len() == 52, "{key}");
-    let keys = admin(&["key", "list", "--account", &id]);
+    let keys = admin(&["key", "list", "--account", id]);
     let shown = &keys["data"][0];
     assert!(!keys.to_string().contains(secret), "a secret is shown once");
     assert!(secret.starts_with(shown["key_prefix"].as_str().unwrap()), "{keys}");
@@ -61,10 +82,13 @@ fn every_command_works(place: &Place) {
     let key_id = shown["id"].as_str().unwrap().to_owned();
     assert_eq!(admin(&["key", "revoke", "--key", &key_id])["revoked"], true);
     assert_eq!(admin(&["key", "revoke", "--key", &key_id])["revoked"], true, "again is no error");
-    assert_eq!(admin(&["key", "list", "--account", &id])["data"][0]["revoked"], true);
+    assert_eq!(admin(&["key", "list", "--account", id])["data"][0]["revoked"], true);
+}
 
+#[track_caller]
+fn topups_work(place: &Place, id: &str) {
     let topup = |usd: &str, reference: &str| {
-        place.run(&["admin", "topup", "--account", &id, "--usd", usd, "--ref", reference, "--json"])
+        place.run(&["admin", "topup", "--account", id, "--usd", usd, "--ref", reference, "--json"])
     };
     let first = json(&topup("2.5", "invoice-1"));
     assert_eq!(
@@ -76,34 +100,38 @@ fn every_command_works(place: &Place) {
     refused(&topup("2.51", "invoice-1"), "conflict");
     let second = json(&topup("0.000000001", "invoice-2"));
     assert_eq!(nanousd(&second["balance_usd"]), 3_500_000_002);
+}
 
-    for (word, frozen) in [("freeze", true), ("freeze", true), ("unfreeze", false)] {
-        assert_eq!(admin(&["account", word, "--account", &id])["frozen"], frozen);
-    }
+#[track_caller]
+fn imports_work(place: &Place, id: &str) {
+    let admin = |arguments: &[&str]| admin(place, arguments);
     let file = place.path().join("bo.json");
     let face = json!({"username": "bo", "name": "Bo", "basic_facts": {"age": 7},
         "primitives": [{"component": "alpha", "text": "Bo sails."}]});
     fs::write(&file, face.to_string()).unwrap();
     let import =
-        |file: &str| place.run(&["admin", "face", "import", "--account", &id, file, "--json"]);
+        |file: &str| place.run(&["admin", "face", "import", "--account", id, file, "--json"]);
     let imported = json(&import("bo.json"));
     assert_eq!(
         (&imported["username"], &imported["component_counts"]["alpha"]),
         (&json!("bo"), &json!(1))
     );
     json(&import("bo.json"));
-    let faces = admin(&["face", "list", "--account", &id]);
+    let faces = admin(&["face", "list", "--account", id]);
     assert_eq!(faces["data"].as_array().unwrap().len(), 1, "replaced, not doubled: {faces}");
     fs::write(&file, r#"{"username": "bo", "primitives": [{"component": "x", "text": "t"}]}"#)
         .unwrap();
     let wrong = import("bo.json");
     refused(&wrong, "invalid_request_body");
     assert!(err(&wrong).contains("primitives[0].component"), "{}", err(&wrong));
-    let kept = admin(&["face", "list", "--account", &id]);
+    let kept = admin(&["face", "list", "--account", id]);
     assert_eq!(kept, faces, "a wrong file changes nothing");
     let absent = import("absent.json");
     assert!(!absent.status.success() && err(&absent).contains("absent.json"), "{}", err(&absent));
+}
 
+#[track_caller]
+fn wrong_arguments_are_refused(place: &Place, id: &str) {
     let nobody = "0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3";
     let unknown: [&[&str]; 7] = [
         &["admin", "account", "freeze", "--account", nobody],
@@ -119,10 +147,10 @@ fn every_command_works(place: &Place) {
         refused(&output, "not_found");
     }
     let wrong: [&[&str]; 7] = [
-        &["admin", "topup", "--account", &id, "--usd", "-1", "--ref", "r"],
-        &["admin", "topup", "--account", &id, "--usd", "0", "--ref", "r"],
-        &["admin", "topup", "--account", &id, "--usd", "0.0000000001", "--ref", "r"],
-        &["admin", "topup", "--account", &id, "--usd", "1", "--ref", " "],
+        &["admin", "topup", "--account", id, "--usd", "-1", "--ref", "r"],
+        &["admin", "topup", "--account", id, "--usd", "0", "--ref", "r"],
+        &["admin", "topup", "--account", id, "--usd", "0.0000000001", "--ref", "r"],
+        &["admin", "topup", "--account", id, "--usd", "1", "--ref", " "],
         &["admin", "account", "create", "--name", ""],
         &["admin", "key", "create", "--account", "not-an-id"],
         &["admin", "nonsense"],
@@ -132,11 +160,6 @@ fn every_command_works(place: &Place) {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
         assert!(out(&output).is_empty() && !err(&output).is_empty(), "{arguments:?}");
     }
-    let audit = json(&place.run(&["audit", "--json"]));
-    assert_eq!(audit["clean"], true, "{audit}");
-    // For people, without --json.
-    let table = place.run(&["admin", "account", "list"]);
-    assert!(out(&table).contains("shop") && out(&table).contains("balance_usd"), "{}", out(&table));
 }
 
 #[test]

@@ -59,7 +59,11 @@ fn every_unusable_key_gets_the_same_401_on_every_route() {
         for key in &bad {
             for sent in [request().bearer(key), request().header("x-api-key", key)] {
                 let message = assert_401(&sent.fetch(stage.server.address()), dialect);
-                assert_eq!(*seen.get_or_insert(message.clone()), message, "{path}: all the same");
+                assert_eq!(
+                    *seen.get_or_insert_with(|| message.clone()),
+                    message,
+                    "{path}: all the same"
+                );
             }
         }
         assert_401(&request().fetch(stage.server.address()), dialect);
