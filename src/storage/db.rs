@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use migration::{Migrator, MigratorTrait, sqlite_file::SqliteLock};
@@ -15,7 +15,7 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{StorageError, postgres, sqlite};
+use super::{StorageError, ledger::sqlite_flush::FlushThread, postgres, sqlite};
 
 /// Which database.
 #[derive(Clone)]
@@ -76,6 +76,8 @@ struct Inner {
     reader: DatabaseConnection,
     backend: DbBackend,
     isolation: Option<IsolationLevel>,
+    /// SQLite's second writing connection, of a server only.
+    flush: Mutex<Option<FlushThread>>,
     runtime: DbRuntime,
     /// Declared last: it must outlive the connections.
     _lock: Option<SqliteLock>,
@@ -150,11 +152,27 @@ impl Db {
                 }
             };
             bring_up_to_date(&connections, options.migrate).await?;
-            Ok(connections)
+            let flush = match &options.url {
+                DatabaseUrl::Sqlite(path) if options.role == DbRole::Server => {
+                    Some(FlushThread::start(path)?)
+                }
+                DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => None,
+            };
+            Ok((connections, flush))
         });
-        let Connections { writer, reader, backend, isolation, lock } = opened.await?;
+        let (connections, flush) = opened.await?;
+        let Connections { writer, reader, backend, isolation, lock } = connections;
+        let flush = Mutex::new(flush);
         Ok(Self {
-            inner: Arc::new(Inner { writer, reader, backend, isolation, runtime, _lock: lock }),
+            inner: Arc::new(Inner {
+                writer,
+                reader,
+                backend,
+                isolation,
+                flush,
+                runtime,
+                _lock: lock,
+            }),
         })
     }
 
@@ -166,6 +184,8 @@ impl Db {
     pub async fn close(&self) -> Result<(), StorageError> {
         self.run("close", |db| async move {
             let inner = &db.inner;
+            // Ends its thread after the job it has.
+            drop(inner.flush.lock().unwrap_or_else(PoisonError::into_inner).take());
             inner.reader.close_by_ref().await.map_err(StorageError::on("close"))?;
             if let Some(writer) = &inner.writer {
                 writer.close_by_ref().await.map_err(StorageError::on("close"))?;
@@ -173,6 +193,12 @@ impl Db {
             Ok(())
         })
         .await
+    }
+
+    /// Uses the ledger's own connection, if this handle has one.
+    pub(super) fn flush_thread<T>(&self, job: impl FnOnce(&FlushThread) -> T) -> Option<T> {
+        let flush = self.inner.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        flush.as_ref().map(job)
     }
 
     /// Asks the database for an answer: what a readiness probe needs to know.

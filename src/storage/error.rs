@@ -159,6 +159,26 @@ impl StorageError {
         }
     }
 
+    /// [`Self::on`] for the ledger's own connection to SQLite.
+    pub(super) fn on_rusqlite(what: &'static str, error: &rusqlite::Error) -> Self {
+        let source = Some(DbErr::Custom(error.to_string()));
+        match rusqlite_fault(error) {
+            Fault::Contended => Self::Contended { what },
+            Fault::Unavailable => Self::Unavailable { what, source },
+            Fault::Bug => Self::Bug { what, source },
+        }
+    }
+
+    /// [`Self::from_commit`] for the ledger's own connection to SQLite.
+    pub(super) fn from_rusqlite_commit(what: &'static str, error: &rusqlite::Error) -> Self {
+        match rusqlite_fault(error) {
+            Fault::Contended => Self::Contended { what },
+            Fault::Unavailable | Fault::Bug => {
+                Self::OutcomeUnknown { what, source: DbErr::Custom(error.to_string()) }
+            }
+        }
+    }
+
     /// Maps the error of a `COMMIT`: only a lost serialisation race is known to have done nothing.
     pub(crate) fn from_commit(what: &'static str, error: DbErr) -> Self {
         match fault(&error) {
@@ -216,6 +236,13 @@ fn sqlstate_fault(code: &str) -> Fault {
             Some("08" | "53" | "57" | "58") => Fault::Unavailable,
             _ => Fault::Bug,
         },
+    }
+}
+
+fn rusqlite_fault(error: &rusqlite::Error) -> Fault {
+    match error.sqlite_error() {
+        Some(error) => sqlite_fault(&error.extended_code.to_string()),
+        None => Fault::Bug,
     }
 }
 

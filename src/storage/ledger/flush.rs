@@ -21,7 +21,6 @@ use super::{
     payload::Payload,
     rows,
     sql::{Statements, statements},
-    sqlite_flush,
     writes::{Rows, Writes},
 };
 use crate::domain::{
@@ -37,19 +36,14 @@ pub(super) struct FlushHead {
     pub(super) ttl_ms: i64,
 }
 
-/// Applies a batch, or finds that it was applied.
+/// Applies a batch, or finds that it was applied. (On SQLite `sqlite_flush` comes first; a batch
+/// that its fence stops comes here to find out why.)
 pub(super) async fn flush(
     db: &Db,
     head: FlushHead,
     batch: &FlushBatch,
 ) -> Result<FlushReply, FlushError> {
     let digest = digest(batch);
-    if db.is_sqlite()
-        && let Some(reply) = sqlite_flush::flush(db, head, digest, batch).await?
-    {
-        return Ok(reply);
-    }
-    // On PostgreSQL, and on SQLite to find out why the fence did not let it pass.
     let tx = Tx::begin(db).await?;
     let values = [
         head.seq.into(),
@@ -318,7 +312,7 @@ pub(super) fn ids(sorted: impl ExactSizeIterator<Item = AccountId>) -> Payload {
 
 /// Tells a repeated flush from another one with the same number (which would be a bug). Only this
 /// process ever compares it, so any stable hash does.
-fn digest(batch: &FlushBatch) -> i64 {
+pub(super) fn digest(batch: &FlushBatch) -> i64 {
     let mut hasher = DefaultHasher::new();
     for open in &batch.opens {
         (1_u8, open.hold_id, open.amount).hash(&mut hasher);

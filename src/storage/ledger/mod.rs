@@ -26,7 +26,7 @@ mod payload;
 mod recovery;
 mod rows;
 mod sql;
-mod sqlite_flush;
+pub(super) mod sqlite_flush;
 mod writes;
 
 use std::sync::Arc;
@@ -131,5 +131,17 @@ pub async fn flush(
     batch: Arc<FlushBatch>,
 ) -> Result<FlushReply, FlushError> {
     let head = flush::FlushHead { instance, seq, ttl_ms };
+    let job = Arc::clone(&batch);
+    let sent = db.flush_thread(|thread| {
+        thread.run(move |connection| sqlite_flush::flush(connection, head, &job))
+    });
+    if let Some(answer) = sent.flatten() {
+        match answer.await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(reply))) => return Ok(reply),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(StorageError::Unavailable { what: WHAT, source: None }.into()),
+        }
+    }
     db.run(WHAT, move |db| async move { Ok(flush::flush(&db, head, &batch).await) }).await?
 }

@@ -181,62 +181,15 @@ impl Statements {
     }
 }
 
-/// SQLite runs several statements in one command: the flush as two (and `COMMIT`).
-#[derive(Debug)]
-pub(super) struct SqliteFlush {
-    /// `$1` seq, `$2` digest, `$3` time to live, `$4` instance, `$5` accounts.
-    pub(super) begin: String,
-    /// `$1` to `$7` the rows of `Writes` in their order, `$8` instance, `$9` seq, `$10` now.
-    pub(super) write: String,
-}
-
-/// The combined statements of SQLite.
-pub(super) fn sqlite_flush() -> &'static SqliteFlush {
-    static COMBINED: LazyLock<SqliteFlush> = LazyLock::new(|| {
-        let one = statements(DbBackend::Sqlite);
-        let begin =
-            ["BEGIN IMMEDIATE".to_owned(), one.fence.clone(), renumber(&one.read_accounts, &[5])];
-        let write = [
-            renumber(&one.update_accounts, &[1]),
-            renumber(&one.update_leases, &[2, 9, 8]),
-            renumber(&one.insert_leases, &[2, 9, 8, 10]),
-            renumber(&one.insert_holds, &[3, 8, 9, 10]),
-            renumber(&one.resolve_holds, &[4, 10, 8]),
-            renumber(&one.insert_transfers, &[5, 8, 9, 10]),
-            renumber(&one.insert_usage, &[6]),
-            renumber(&one.insert_attempts, &[7]),
-        ];
-        SqliteFlush { begin: begin.join(";\n"), write: write.join(";\n") }
-    });
-    &COMBINED
-}
-
-/// Gives a statement's parameters their numbers in a combined one: `$1` becomes `$numbers[0]`, ….
-fn renumber(sql: &str, numbers: &[usize]) -> String {
-    let mut out = String::with_capacity(sql.len());
-    let mut rest = sql;
-    while let Some(at) = rest.find('$') {
-        let (before, after) = rest.split_at(at);
-        out.push_str(before);
-        let digits = after[1..].bytes().take_while(u8::is_ascii_digit).count();
-        let number = after[1..=digits].parse::<usize>().ok();
-        match number.and_then(|number| numbers.get(number.checked_sub(1)?)) {
-            Some(number) => out.push_str(&format!("${number}")),
-            None => out.push_str(&after[..=digits]),
-        }
-        rest = &after[digits + 1..];
-    }
-    out.push_str(rest);
-    out
-}
-
 /// Most columns of a batch row.
 const COLUMNS_MAX: usize = 10;
 
 fn fill(backend: DbBackend, text: &str) -> String {
     let sqlite = backend == DbBackend::Sqlite;
     let mut sql = if sqlite {
+        // `$1` would be a name to SQLite, `?1` is the first parameter to every driver.
         text.replace("{batch}", "json_each($1) AS b")
+            .replace('$', "?")
             .replace("{lock}", "")
             .replace("{me}", "iif(b.id >= 0, $3, NULL)")
             .replace("{now}", "CAST(unixepoch('subsec') * 1000000 AS INTEGER)")

@@ -1,172 +1,257 @@
-//! The flush on SQLite: the same transaction in three commands instead of one per statement.
+//! The flush on SQLite: the same statements on a connection and a thread of their own.
 //!
-//! Each command crosses to the connection's own thread and back; for the small batches of an
-//! ordinary load those crossings cost more than the statements. The order of the statements and
-//! every guard are those of `flush.rs`.
+//! Through the asynchronous driver every result of every statement wakes another thread; with the
+//! small batches of an ordinary load that cost several times what the statements do. Here a flush
+//! crosses to its thread once and comes back once. The order of the statements and every guard are
+//! those of `flush.rs`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::mpsc, thread, time::Duration};
 
-use futures_util::TryStreamExt as _;
-use sea_orm::{
-    DbErr, RuntimeErr,
-    sqlx::{self, AssertSqlSafe, Either, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow},
-};
-use uuid::Uuid;
+use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
+use sea_orm::DbBackend;
+use tokio::sync::oneshot;
 
 use super::{
-    super::{Db, StorageError},
+    super::StorageError,
     FlushError, WHAT,
     decide::decide,
     flush::{self, FlushHead},
-    sql::{SqliteFlush, sqlite_flush},
+    sql::{Statements, statements},
     writes::{Rows, Writes},
 };
 use crate::domain::{
-    AccountId, NanoUsd, clock,
+    AccountId, InstanceId, NanoUsd, clock,
     ledger::{AccountRow, FlushBatch, FlushReply},
 };
 
-/// Applies a batch; `None` when the fence did not let it pass (nothing was written then).
-pub(super) async fn flush(
-    db: &Db,
-    head: FlushHead,
-    digest: i64,
-    batch: &FlushBatch,
-) -> Result<Option<FlushReply>, FlushError> {
-    let pool = db.writer(WHAT)?.get_sqlite_connection_pool();
-    let mut connection = pool.acquire().await.map_err(lost)?;
-    let sql = sqlite_flush();
-    let applied = apply(&mut connection, sql, head, digest, batch).await;
-    let ending = if matches!(applied, Ok(Some(_))) { "COMMIT" } else { "ROLLBACK" };
-    match (applied, sqlx::query(ending).execute(&mut *connection).await) {
-        (applied, Ok(_)) => applied,
-        (Ok(Some(_)), Err(error)) => {
-            Err(StorageError::from_commit(WHAT, DbErr::Exec(RuntimeErr::SqlxError(error.into())))
-                .into())
-        }
-        (applied, Err(error)) => {
-            // A connection that may still be inside a transaction is used by nobody else.
-            log::warn!("rolling back a flush failed, its connection is closed: {error}");
-            drop(connection.close().await);
-            applied
+/// How long a flush waits for the other writing connection (an import, a top-up).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Statements of a flush, all kept prepared.
+const STATEMENTS_PREPARED_MAX: usize = 16;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The thread that owns the ledger's connection. Dropping it ends the thread after its last job.
+#[derive(Debug)]
+pub(in crate::storage) struct FlushThread {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl FlushThread {
+    /// Opens the connection (the file exists and is in WAL mode) and checks that it is durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] when the file can't be opened, [`StorageError::UnsafeSetting`]
+    /// when a commit would not be synced.
+    pub(in crate::storage) fn start(path: &Path) -> Result<Self, StorageError> {
+        let mut connection = open(path)?;
+        let (jobs, work) = mpsc::channel::<Job>();
+        let run = move || {
+            while let Ok(job) = work.recv() {
+                job(&mut connection);
+            }
+        };
+        let started = thread::Builder::new().name("faces-ledger".to_owned()).spawn(run);
+        let thread = started.map_err(|_| StorageError::Unavailable { what: WHAT, source: None })?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Hands a job over; `None` when the thread is gone.
+    ///
+    /// # Cancel safety
+    /// The job runs, whether or not anyone waits for the answer.
+    pub(in crate::storage) fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> T + Send + 'static,
+    ) -> Option<oneshot::Receiver<T>> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(move |connection: &mut Connection| {
+            // Whoever asked may have gone.
+            drop(reply.send(job(connection)));
+        });
+        self.jobs.as_ref()?.send(job).ok()?;
+        Some(answer)
+    }
+}
+
+impl Drop for FlushThread {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the ledger's thread panicked");
         }
     }
 }
 
-async fn apply(
-    connection: &mut SqliteConnection,
-    sql: &'static SqliteFlush,
-    head: FlushHead,
-    digest: i64,
-    batch: &FlushBatch,
-) -> Result<Option<FlushReply>, FlushError> {
-    let ids: Rows = flush::account_ids(batch).into();
-    let begun = sqlx::query(AssertSqlSafe(sql.begin.as_str()))
-        .bind(head.seq)
-        .bind(digest)
-        .bind(head.ttl_ms.saturating_mul(1_000))
-        .bind(head.instance.0)
-        .bind(ids.json);
-    let (changed, found) = run(connection, begun).await?;
-    // `BEGIN` comes first and changes nothing of its own.
-    if changed.get(1) != Some(&1) {
-        return Ok(None);
-    }
-    let now = clock::now().0;
-    let rows = found.iter().map(account).collect::<Result<BTreeMap<_, _>, _>>().map_err(lost)?;
-    let decision = decide(rows, batch)
-        .map_err(|contradiction| FlushError::Contradiction { what: contradiction.to_string() })?;
-    write(connection, sql, head, Writes::new(batch, &decision, now), now).await?;
-    Ok(Some(FlushReply {
-        verdicts: decision.verdicts,
-        accounts: decision.rows.into_values().collect(),
-    }))
-}
-
-async fn write(
-    connection: &mut SqliteConnection,
-    sql: &'static SqliteFlush,
-    head: FlushHead,
-    writes: Writes,
-    now: i64,
-) -> Result<(), FlushError> {
-    let Writes { accounts, leases, holds, ends, transfers, usage, attempts } = writes;
-    let expected = [
-        ("accounts", accounts.count),
-        ("leases", leases.count),
-        ("open", holds.count),
-        ("resolve", ends.count),
-        ("transfers", transfers.count),
-        ("usage", usage.count),
-        ("attempts", attempts.count),
-    ];
-    if expected.iter().all(|(_, count)| *count == 0) {
-        return Ok(());
-    }
-    let written = sqlx::query(AssertSqlSafe(sql.write.as_str()))
-        .bind(accounts.json)
-        .bind(leases.json)
-        .bind(holds.json)
-        .bind(ends.json)
-        .bind(transfers.json)
-        .bind(usage.json)
-        .bind(attempts.json)
-        .bind(head.instance.0)
-        .bind(head.seq)
-        .bind(now);
-    let (mut changed, _) = run(connection, written).await?;
-    // A lease is updated or, the first time, inserted: two statements, one step.
-    if changed.len() > 2 {
-        let inserted = changed.remove(2);
-        changed[1] = changed[1].saturating_add(inserted);
-    }
-    if changed.len() != expected.len() {
-        return Err(FlushError::Mismatch {
-            step: "statements",
-            expected: expected.len() as u64,
-            changed: changed.len() as u64,
+fn open(path: &Path) -> Result<Connection, StorageError> {
+    let unusable = |error: rusqlite::Error| StorageError::on_rusqlite(WHAT, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(unusable)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_PREPARED_MAX);
+    let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
+    let synchronous =
+        connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0));
+    let (mode, synchronous) =
+        (read("journal_mode").map_err(unusable)?, synchronous.map_err(unusable)?);
+    if mode != "wal" {
+        return Err(StorageError::UnsafeSetting {
+            setting: "journal_mode",
+            found: mode,
+            needed: "wal",
         });
     }
-    for ((step, expected), changed) in expected.into_iter().zip(changed) {
-        if expected != changed {
-            return Err(FlushError::Mismatch { step, expected, changed });
-        }
+    if synchronous != 2 {
+        let found = synchronous.to_string();
+        return Err(StorageError::UnsafeSetting {
+            setting: "synchronous",
+            found,
+            needed: "2 (FULL)",
+        });
     }
-    Ok(())
+    Ok(connection)
 }
 
-/// Runs all statements of a command: the rows that each changed, and all rows that came back.
-async fn run(
-    connection: &mut SqliteConnection,
-    query: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
-) -> Result<(Vec<u64>, Vec<SqliteRow>), FlushError> {
-    let mut changed = Vec::with_capacity(10);
-    let mut rows = Vec::new();
-    #[expect(deprecated, reason = "sqlx's only way to run several statements with parameters")]
-    let mut results = query.fetch_many(connection);
-    while let Some(result) = results.try_next().await.map_err(lost)? {
-        match result {
-            Either::Left(done) => changed.push(done.rows_affected()),
-            Either::Right(row) => rows.push(row),
+/// Applies a batch; `None` when the fence did not let it pass (nothing was written then).
+pub(super) fn flush(
+    connection: &Connection,
+    head: FlushHead,
+    batch: &FlushBatch,
+) -> Result<Option<FlushReply>, FlushError> {
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| lost(&error))?;
+    let applied = Tx { connection, sql: statements(DbBackend::Sqlite) }.apply(head, batch);
+    if matches!(applied, Ok(Some(_))) {
+        let committed = connection.execute_batch("COMMIT");
+        if let Err(error) = committed {
+            roll_back(connection);
+            return Err(StorageError::from_rusqlite_commit(WHAT, &error).into());
         }
+    } else {
+        roll_back(connection);
     }
-    Ok((changed, rows))
+    applied
+}
+
+fn roll_back(connection: &Connection) {
+    // Some errors have rolled back already.
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        log::warn!("rolling back a flush failed: {error}");
+    }
+}
+
+struct Tx<'a> {
+    connection: &'a Connection,
+    sql: &'static Statements,
+}
+
+impl Tx<'_> {
+    fn apply(&self, head: FlushHead, batch: &FlushBatch) -> Result<Option<FlushReply>, FlushError> {
+        let (digest, ttl_micros) = (flush::digest(batch), head.ttl_ms.saturating_mul(1_000));
+        let fenced = params![head.seq, digest, ttl_micros, head.instance.0.as_bytes()];
+        if self.execute(&self.sql.fence, fenced)? != 1 {
+            return Ok(None);
+        }
+        if batch.opens.is_empty() && batch.resolves.is_empty() && batch.free.is_empty() {
+            return Ok(Some(FlushReply::default()));
+        }
+        let now = clock::now().0;
+        let rows = self.accounts(&flush::account_ids(batch).into())?;
+        let decision = decide(rows, batch).map_err(|contradiction| FlushError::Contradiction {
+            what: contradiction.to_string(),
+        })?;
+        self.write(head, &Writes::new(batch, &decision, now), now)?;
+        Ok(Some(FlushReply {
+            verdicts: decision.verdicts,
+            accounts: decision.rows.into_values().collect(),
+        }))
+    }
+
+    fn accounts(&self, ids: &Rows) -> Result<BTreeMap<AccountId, AccountRow>, FlushError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(&self.sql.read_accounts)?;
+            let rows = statement.query_map([&ids.json], account)?;
+            rows.map(|row| row.map(|row| (row.account_id, row))).collect::<Result<_, _>>()
+        };
+        read().map_err(|error| lost(&error))
+    }
+
+    fn write(&self, head: FlushHead, writes: &Writes, now: i64) -> Result<(), FlushError> {
+        let sql = self.sql;
+        let instance = head.instance.0.as_bytes();
+        let Writes { accounts, leases, holds, ends, transfers, usage, attempts } = writes;
+        self.step("accounts", accounts, &sql.update_accounts, params![accounts.json])?;
+        self.leases(head.instance, head.seq, leases, now)?;
+        self.step("open", holds, &sql.insert_holds, params![holds.json, instance, head.seq, now])?;
+        self.step("resolve", ends, &sql.resolve_holds, params![ends.json, now, instance])?;
+        let books = params![transfers.json, instance, head.seq, now];
+        self.step("transfers", transfers, &sql.insert_transfers, books)?;
+        self.step("usage", usage, &sql.insert_usage, params![usage.json])?;
+        self.step("attempts", attempts, &sql.insert_attempts, params![attempts.json])
+    }
+
+    fn leases(&self, me: InstanceId, seq: i64, leases: &Rows, now: i64) -> Result<(), FlushError> {
+        if leases.count == 0 {
+            return Ok(());
+        }
+        let me = me.0.as_bytes();
+        let updated = self.execute(&self.sql.update_leases, params![leases.json, seq, me])?;
+        if updated == leases.count {
+            return Ok(());
+        }
+        let expected = leases.count.saturating_sub(updated);
+        let values = params![leases.json, seq, me, now];
+        let changed = self.execute(&self.sql.insert_leases, values)?;
+        if changed == expected {
+            return Ok(());
+        }
+        Err(FlushError::Mismatch { step: "leases", expected, changed })
+    }
+
+    /// Runs a statement that must change exactly the rows that it was given.
+    fn step(
+        &self,
+        step: &'static str,
+        rows: &Rows,
+        sql: &str,
+        values: &[&dyn ToSql],
+    ) -> Result<(), FlushError> {
+        if rows.count == 0 {
+            return Ok(());
+        }
+        let changed = self.execute(sql, values)?;
+        if changed == rows.count {
+            return Ok(());
+        }
+        Err(FlushError::Mismatch { step, expected: rows.count, changed })
+    }
+
+    fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> Result<u64, FlushError> {
+        let run = || self.connection.prepare_cached(sql)?.execute(values);
+        let changed = run().map_err(|error| lost(&error))?;
+        Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
 }
 
 /// Reads `id, credits, debits, leased, overdraft_limit, flags`.
-fn account(row: &SqliteRow) -> Result<(AccountId, AccountRow), sqlx::Error> {
-    let account_id = AccountId(row.try_get::<Uuid, _>(0)?);
-    let row = AccountRow {
-        account_id,
-        credits: NanoUsd(row.try_get(1)?),
-        debits: NanoUsd(row.try_get(2)?),
-        leased: NanoUsd(row.try_get(3)?),
-        overdraft_limit: NanoUsd(row.try_get(4)?),
-        flags: row.try_get(5)?,
-    };
-    Ok((account_id, row))
+fn account(row: &Row<'_>) -> Result<AccountRow, rusqlite::Error> {
+    let id: [u8; 16] = row.get(0)?;
+    Ok(AccountRow {
+        account_id: AccountId(uuid::Uuid::from_bytes(id)),
+        credits: NanoUsd(row.get(1)?),
+        debits: NanoUsd(row.get(2)?),
+        leased: NanoUsd(row.get(3)?),
+        overdraft_limit: NanoUsd(row.get(4)?),
+        flags: row.get(5)?,
+    })
 }
 
-fn lost(error: sqlx::Error) -> FlushError {
-    DbErr::Query(RuntimeErr::SqlxError(error.into())).into()
+fn lost(error: &rusqlite::Error) -> FlushError {
+    StorageError::on_rusqlite(WHAT, error).into()
 }
