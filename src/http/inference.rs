@@ -10,7 +10,8 @@ pub(super) async fn chat(
     payload: web::Payload,
     state: web::Data<HttpState>,
 ) -> HttpResponse {
-    match answer(&req, payload, &state).await {
+    // Boxed: the layers around a handler would move its whole state several times.
+    match Box::pin(answer(&req, payload, &state)).await {
         Ok(response) => response,
         Err(failure) => problem::respond(&req, &failure),
     }

@@ -15,7 +15,8 @@ pub(super) async fn openai(
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         state.flows.proxy_openai(&caller, body, parts(&req), &edge::trace(&req)).await
     };
-    render(&req, answered.await, &state)
+    // Boxed: the layers around a handler would move its whole state several times.
+    render(&req, Box::pin(answered).await, &state)
 }
 
 pub(super) async fn anthropic(
@@ -28,7 +29,8 @@ pub(super) async fn anthropic(
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         state.flows.proxy_anthropic(&caller, body, parts(&req), &edge::trace(&req)).await
     };
-    render(&req, answered.await, &state)
+    // Boxed: the layers around a handler would move its whole state several times.
+    render(&req, Box::pin(answered).await, &state)
 }
 
 pub(super) async fn count_tokens(

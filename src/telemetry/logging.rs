@@ -45,7 +45,7 @@ pub fn init(filter: &str) -> Result<(), LogFilterError> {
     if !io::stderr().is_terminal()
         && let Ok(buffered) = BufferedStderr::start()
     {
-        builder.target(Target::Pipe(Box::new(buffered.clone())));
+        builder.target(Target::Pipe(Box::new(buffered.clone()))).write_style(WriteStyle::Never);
         drop(BUFFERED.set(buffered));
     }
     // Only says that a logger is there already.
