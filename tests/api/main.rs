@@ -35,3 +35,5 @@ mod program;
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod translation;
