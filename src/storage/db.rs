@@ -239,7 +239,8 @@ impl Db {
         &self.inner.reader
     }
 
-    /// For statements that write: the one writing connection on SQLite, any on PostgreSQL.
+    /// For statements that write: on SQLite the one writing connection beside the ledger's, on
+    /// PostgreSQL any.
     pub(crate) fn writer(&self, what: &'static str) -> Result<&DatabaseConnection, StorageError> {
         self.inner.writer.as_ref().ok_or(StorageError::ReadOnly { what })
     }

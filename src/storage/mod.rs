@@ -11,7 +11,8 @@
 //! awaits the result: a caller that is dropped never cancels a statement, and a transaction is
 //! never left half sent. What was asked for still happens.
 //!
-//! **Durability.** SQLite: WAL, `synchronous=FULL`, one writing connection, one owning process
+//! **Durability.** SQLite: WAL, `synchronous=FULL`, one writing connection and a server's second
+//! one that only flushes the ledger (both begin `IMMEDIATE` and wait for each other), one process
 //! (a lock file beside the database). PostgreSQL: `READ COMMITTED`, `synchronous_commit` and
 //! `fsync` on. The settings are read back when the database is opened, and a database that would
 //! forget acknowledged commits is refused.

@@ -1,4 +1,5 @@
-//! SQLite: one writing connection, a few that only read, and settings that are read back.
+//! SQLite: one writing connection, a few that only read, and settings that are read back. (A
+//! server's ledger has another one: `ledger/sqlite_flush.rs`.)
 
 use std::{path::Path, time::Duration};
 
