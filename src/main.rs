@@ -8,11 +8,6 @@ use faces::{
     telemetry,
 };
 
-/// A request makes some hundred small allocations on one thread and frees them on another or the
-/// same; glibc's allocator took a tenth of the server's time for it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match Cli::from_process() {
         Ok(cli) => cli,
