@@ -77,9 +77,10 @@ pub(super) async fn accepted(
         return Ok((response, billing));
     }
     billing.answered(response.status);
-    let failure = refused(model.provider.format, response).await;
+    // First the credit, then the words: the provider may take long over its body, and a client
+    // that leaves meanwhile owes nothing for a request that was refused.
     billing.void().await;
-    Err(failure)
+    Err(refused(model.provider.format, response).await)
 }
 
 /// Reads a provider's error answer.

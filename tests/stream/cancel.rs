@@ -12,9 +12,9 @@ use crate::{
     support::{
         BOUND,
         http::{Events, Sent},
-        ledger::{BASIS_COUNTED, BASIS_PARTIAL, FINISH_CLIENT_GONE, Row, SETTLED},
+        ledger::{BASIS_COUNTED, BASIS_PARTIAL, FINISH_CLIENT_GONE, Row, SETTLED, VOIDED},
         models,
-        upstream::{Exchange, Step, sse_head},
+        upstream::{Exchange, Framing, Step, sse_head},
         wait_for,
     },
 };
@@ -163,16 +163,34 @@ fn leaving_before_the_first_byte_cancels_and_costs_the_input_alone() {
     }
 }
 
+/// A refusal costs nothing from its status on, though its words are still to come: whoever leaves
+/// meanwhile must not pay for input that the provider refused.
+#[test]
+fn a_refusal_releases_the_credit_before_its_body_is_read() {
+    for route in Route::ALL {
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        let head = Step::Head { status: 429, headers, framing: Framing::Chunked };
+        let refusal = vec![head, Step::Write(b"{\"error\":".to_vec()), Step::Stall];
+        let stage = Stage::new([Exchange::new(refusal).times(2)]);
+        for (index, stream) in [true, false].into_iter().enumerate() {
+            let request = route.request(&stage.account.key, "refused", stream);
+            let sent = request.send(stage.server.address());
+            let rows = stage.assert_books(index + 1, |_| true);
+            let left_at = Leave::Fin.before_the_answer(sent);
+            let what = format!("{route:?} stream={stream}");
+            assert_cancelled(&stage, index, left_at, &what);
+            assert!(rows.iter().all(|row| row.state == VOIDED), "{what}: {rows:?}");
+        }
+    }
+}
+
 #[test]
 fn leaving_during_a_json_answer_cancels_the_upstream() {
     for route in Route::ALL {
         let text = route.completion("never read").to_string();
         let (half, _) = text.split_at(text.len() / 2);
         let json = Exchange::bytes(200, "application/json", half.into());
-        let stalled = json
-            .framed(crate::support::upstream::Framing::Length { missing: 500 })
-            .then(Step::Stall)
-            .times(2);
+        let stalled = json.framed(Framing::Length { missing: 500 }).then(Step::Stall).times(2);
         let stage = Stage::new([stalled]);
         for (index, leave) in LEAVES.into_iter().enumerate() {
             let request = route.request(&stage.account.key, "json", false);
