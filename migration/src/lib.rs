@@ -17,6 +17,7 @@ mod m20261123_000001_create_accounts;
 mod m20261123_000002_create_ledger;
 mod m20261123_000003_create_faces;
 mod m20261123_000004_create_ledger_price;
+mod m20261126_000005_extend_ledger;
 pub mod sqlite_file;
 
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_create_ledger::Migration),
             Box::new(m20261123_000003_create_faces::Migration),
             Box::new(m20261123_000004_create_ledger_price::Migration),
+            Box::new(m20261126_000005_extend_ledger::Migration),
         ]
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn resolve(terms: &HoldTerms, outcome: Outcome) -> HoldResolve {
     HoldResolve {
         hold_id: terms.hold_id,
         account_id: terms.account_id,
+        cap_id: None,
         amount: terms.amount,
         charge,
         overrun,
@@ -84,6 +85,7 @@ pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
     HoldResolve {
         hold_id: terms.hold_id,
         account_id: terms.account_id,
+        cap_id: None,
         amount: terms.amount,
         charge: NanoUsd::ZERO,
         overrun: NanoUsd::ZERO,
@@ -98,7 +100,7 @@ pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
 /// A free use moves no money, whatever its amounts say.
 pub(super) fn without_money(mut free: FreeUse) -> FreeUse {
     free.open.amount = NanoUsd::ZERO;
-    free.open.amount_min = NanoUsd::ZERO;
+    free.open.funds_min = NanoUsd::ZERO;
     free.resolve.amount = NanoUsd::ZERO;
     free.resolve.charge = NanoUsd::ZERO;
     free.resolve.overrun = NanoUsd::ZERO;
@@ -114,18 +116,18 @@ pub(super) fn without_money(mut free: FreeUse) -> FreeUse {
 /// use faces::{accounts::denial_reason, domain::{AccountId, NanoUsd, error_code::FundsReason, ledger::AccountRow}};
 /// let row = AccountRow {
 ///     account_id: AccountId::generate(), credits: NanoUsd(100), debits: NanoUsd(40),
-///     leased: NanoUsd(50), overdraft_limit: NanoUsd(0), flags: 0,
+///     leased: NanoUsd(50), unfolded: NanoUsd(0), leases: 1, overdraft_limit: NanoUsd(0), flags: 0,
+///     recall_seq: 0,
 /// };
 /// assert_eq!(denial_reason(&row, NanoUsd(60)), FundsReason::CreditReserved);
 /// assert_eq!(denial_reason(&row, NanoUsd(61)), FundsReason::InsufficientCredits);
 /// ```
 #[must_use]
-pub fn denial_reason(row: &AccountRow, amount_min: NanoUsd) -> FundsReason {
+pub fn denial_reason(row: &AccountRow, funds_min: NanoUsd) -> FundsReason {
     if row.is_blocked() {
         return FundsReason::AccountFrozen;
     }
-    let alone = AccountRow { leased: NanoUsd::ZERO, ..*row };
-    if alone.available() >= amount_min {
+    if row.spendable() >= funds_min {
         FundsReason::CreditReserved
     } else {
         FundsReason::InsufficientCredits
@@ -258,7 +260,8 @@ mod tests {
             let account_id = AccountId::generate();
             let row = |leased: i64| AccountRow {
                 account_id, credits: NanoUsd(1 << 40), debits: NanoUsd::ZERO,
-                leased: NanoUsd(leased), overdraft_limit: NanoUsd::ZERO, flags: 0,
+                leased: NanoUsd(leased), unfolded: NanoUsd::ZERO, leases: 1,
+                overdraft_limit: NanoUsd::ZERO, flags: 0, recall_seq: 0,
             };
             let mut held = 0;
             for &amount in &amounts {
@@ -297,8 +300,11 @@ mod tests {
             credits: NanoUsd(credits),
             debits: NanoUsd::ZERO,
             leased: NanoUsd(leased),
+            unfolded: NanoUsd::ZERO,
+            leases: 1,
             overdraft_limit: NanoUsd::ZERO,
             flags: 0,
+            recall_seq: 0,
         };
         let grant = |row| DurableChange {
             row: Some(row),
@@ -317,6 +323,9 @@ mod tests {
             credits: NanoUsd(1),
             debits: NanoUsd::ZERO,
             leased: NanoUsd::ZERO,
+            unfolded: NanoUsd::ZERO,
+            leases: 0,
+            recall_seq: 0,
             overdraft_limit: NanoUsd::ZERO,
             flags: crate::domain::ledger::FLAG_FROZEN,
         };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::domain::{
     AccountId, ChargeRate, NanoUsd,
-    ledger::{AccountRow, FlushBatch, FlushReply, OpenVerdict},
+    ledger::{AccountRow, FlushBatch, FlushReply, LeaseOp, Leg, OpenVerdict},
 };
 
 /// Something that waits for a flush.
@@ -54,18 +54,25 @@ impl InFlight {
     }
 
     /// Takes what waits, oldest first.
+    ///
+    /// With the policy `exact` a lease has what the running requests hold and nothing else: the rows
+    /// grant each hold, and its end gives the rest back and folds the charge.
     pub(super) fn take(queue: &mut VecDeque<Op>, ops_max: usize, seq: i64) -> Self {
         let count = queue.len().min(ops_max);
         let mut batch = FlushBatch::default();
         let (mut opens, mut ends, mut free) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unused_of: BTreeMap<AccountId, i64> = BTreeMap::new();
         for op in queue.drain(..count) {
             match op {
-                Op::Open(OpenHoldRequest { request, reply, place }) => {
+                Op::Open(OpenHoldRequest { mut request, reply, place }) => {
+                    request.open.legs = vec![exact_leg(request.open.account_id)];
                     opens.push(WaitingOpen { reply, rate: request.rate, _place: place });
                     batch.opens.push(request.open);
                 }
                 Op::End(end) => {
                     ends.push(end.reply);
+                    let unused = end.resolve.amount.0 - end.resolve.charge.0;
+                    *unused_of.entry(end.resolve.account_id).or_default() += unused;
                     batch.resolves.push(end.resolve);
                 }
                 Op::Free(one) => {
@@ -74,6 +81,14 @@ impl InFlight {
                 }
             }
         }
+        batch.leases = unused_of
+            .into_iter()
+            .map(|(account_id, unused)| LeaseOp {
+                account_id,
+                give_back: NanoUsd(unused),
+                fold: true,
+            })
+            .collect();
         Self { seq, first_sent: Instant::now(), batch: Arc::new(batch), opens, ends, free }
     }
 
@@ -84,8 +99,8 @@ impl InFlight {
             .iter()
             .map(|row| (row.account_id, DurableChange { row: Some(*row), ..Default::default() }))
             .collect();
-        for (open, verdict) in self.batch.opens.iter().zip(&reply.verdicts) {
-            if let OpenVerdict::Granted { amount } = verdict {
+        for (open, verdict) in self.batch.opens.iter().zip(&reply.opens) {
+            if let OpenVerdict::Granted { amount, .. } = verdict {
                 let change = changes.entry(open.account_id).or_default();
                 change.granted += 1;
                 change.granted_amount = NanoUsd(change.granted_amount.0.saturating_add(amount.0));
@@ -107,11 +122,10 @@ impl InFlight {
         changes: &BTreeMap<AccountId, DurableChange>,
     ) {
         let batch = self.batch;
-        for ((waiting, open), verdict) in
-            self.opens.into_iter().zip(&batch.opens).zip(&reply.verdicts)
+        for ((waiting, open), verdict) in self.opens.into_iter().zip(&batch.opens).zip(&reply.opens)
         {
             let answer = match *verdict {
-                OpenVerdict::Granted { amount } => {
+                OpenVerdict::Granted { amount, .. } => {
                     let terms = HoldTerms {
                         hold_id: open.hold_id,
                         account_id: open.account_id,
@@ -120,7 +134,7 @@ impl InFlight {
                     };
                     Ok(Hold::new(Arc::clone(link), terms))
                 }
-                OpenVerdict::Denied(row) => Err(HoldError::Denied(row)),
+                OpenVerdict::Denied { row, .. } => Err(HoldError::Denied(row)),
                 OpenVerdict::Blocked(row) => Err(HoldError::Blocked(row)),
                 OpenVerdict::NoAccount => Err(HoldError::NoAccount),
             };
@@ -141,5 +155,16 @@ impl InFlight {
         for (reply, free) in self.free.into_iter().zip(&batch.free) {
             let _ = reply.send(row(&free.open.account_id).ok_or(SettleError::Stopped));
         }
+    }
+}
+
+/// All of the hold, from the account's row.
+const fn exact_leg(account_id: AccountId) -> Leg {
+    Leg {
+        account_id,
+        aside: NanoUsd::ZERO,
+        spare: NanoUsd::ZERO,
+        want: NanoUsd::ZERO,
+        is_shared: false,
     }
 }

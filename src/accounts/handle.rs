@@ -183,7 +183,7 @@ impl Accounts {
     /// Dropping the future leaves no hold behind: one that becomes durable afterwards is voided.
     pub async fn hold(&self, request: HoldRequest) -> Result<Hold, HoldError> {
         let hold_id = request.open.hold_id;
-        if request.open.amount_min.is_negative() || request.open.amount_min > request.open.amount {
+        if request.open.funds_min.is_negative() || request.open.amount.is_negative() {
             // The flush would refuse it as a broken invariant, and everybody else's holds with it.
             log::error!("hold {hold_id} asks for amounts out of order");
             return Err(HoldError::Unavailable);

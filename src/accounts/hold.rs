@@ -73,7 +73,7 @@ impl Hold {
         self.terms.hold_id
     }
 
-    /// What is reserved: between `amount_min` and the `amount` that was asked for.
+    /// What is reserved: between `funds_min` and the `amount` that was asked for.
     #[must_use]
     pub const fn amount(&self) -> NanoUsd {
         self.terms.amount

@@ -183,7 +183,7 @@ impl LedgerWriter {
         seen.ops_in_flush_max = seen.ops_in_flush_max.max(flight.ops());
         let micros = self.sent.elapsed().as_micros();
         seen.last_flush_micros = u64::try_from(micros).unwrap_or(u64::MAX);
-        if reply.verdicts.len() != flight.opens.len() {
+        if reply.opens.len() != flight.opens.len() {
             self.stop("the flush's reply does not fit its batch");
             return;
         }

@@ -82,7 +82,9 @@ impl Flows {
             key_id: caller.key_id,
             face_id,
             amount: ask.amount,
-            amount_min: ask.amount_min,
+            funds_min: ask.amount_min,
+            cap_id: None,
+            legs: Vec::new(),
             price_id: price.id,
             model: model.id.clone(),
         };
@@ -256,6 +258,7 @@ fn free_use(open: HoldOpen, outcome: Outcome) -> FreeUse {
     let resolve = HoldResolve {
         hold_id: open.hold_id,
         account_id: open.account_id,
+        cap_id: None,
         amount: NanoUsd::ZERO,
         charge: NanoUsd::ZERO,
         overrun: NanoUsd::ZERO,

@@ -12,7 +12,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{Db, StorageError};
+use super::{Db, StorageError, ledger};
 use crate::domain::{
     AccountId, NanoUsd, TransferId,
     clock::{self, UnixMicros},
@@ -111,9 +111,9 @@ async fn insert_account(
         version: Set(0),
         ..Default::default()
     };
-    let wallet = wallet.insert(tx).await.map_err(StorageError::on(ACCOUNT))?;
+    wallet.insert(tx).await.map_err(StorageError::on(ACCOUNT))?;
     let row = if new.credit == NanoUsd::ZERO {
-        row_of(&wallet)
+        existing(tx, new.id).await?
     } else {
         let (kind, source) = match new.credit_source {
             CreditSource::Cash => (TransferKind::TopUp, AccountKind::CashClearing),
@@ -264,12 +264,12 @@ pub async fn set_frozen(db: &Db, id: AccountId, frozen: bool) -> Result<AccountR
                 true => flags.bit_or(FLAG_FROZEN),
                 false => flags.bit_and(!FLAG_FROZEN),
             };
-            let rows = update_wallet(id)
+            update_wallet(id)
                 .col_expr(ledger_account::Column::Flags, flags)
-                .exec_with_returning(tx)
+                .exec(tx)
                 .await
                 .map_err(StorageError::on(ACCOUNT))?;
-            rows.first().map(row_of).ok_or(StorageError::Missing { what: ACCOUNT })
+            existing(tx, id).await
         })
     })
     .await
@@ -290,23 +290,25 @@ async fn add_credits(
     amount: NanoUsd,
 ) -> Result<AccountRow, StorageError> {
     let credits = Expr::col(ledger_account::Column::Credits).add(amount.0);
-    let rows =
+    let updated =
         update_wallet(id)
             .col_expr(ledger_account::Column::Credits, credits)
             // The sum must stay in i64, also with the overdraft that I1 adds to it.
             .filter(Expr::col(ledger_account::Column::OverdraftLimit).lte(
                 Expr::val(i64::MAX - amount.0).sub(Expr::col(ledger_account::Column::Credits)),
             ))
-            .exec_with_returning(tx)
+            .exec(tx)
             .await
             .map_err(StorageError::on(ACCOUNT))?;
-    match rows.first() {
-        Some(updated) => Ok(row_of(updated)),
-        None => match wallet(tx, id).await? {
-            Some(_) => Err(StorageError::OutOfRange { what: BALANCE }),
-            None => Err(StorageError::Missing { what: ACCOUNT }),
-        },
+    let row = existing(tx, id).await?;
+    match updated.rows_affected {
+        0 => Err(StorageError::OutOfRange { what: BALANCE }),
+        _ => Ok(row),
     }
+}
+
+async fn existing(tx: &DatabaseTransaction, id: AccountId) -> Result<AccountRow, StorageError> {
+    wallet(tx, id).await?.ok_or(StorageError::Missing { what: ACCOUNT })
 }
 
 fn incoming(
@@ -334,49 +336,28 @@ async fn wallet(
     connection: &impl ConnectionTrait,
     id: AccountId,
 ) -> Result<Option<AccountRow>, StorageError> {
-    let found = ledger_account::Entity::find_by_id(id.0)
-        .filter(ledger_account::COLUMN.kind.eq(AccountKind::Wallet.db_code()))
-        .one(connection)
-        .await
-        .map_err(StorageError::on(ACCOUNT))?;
-    Ok(found.as_ref().map(row_of))
+    Ok(ledger::read_rows(connection, [id]).await?.remove(&id))
 }
 
 async fn with_wallets(
     db: &Db,
     accounts: Vec<account::Model>,
 ) -> Result<Vec<AccountInfo>, StorageError> {
-    let ids = accounts.iter().map(|account| account.id);
-    let wallets = ledger_account::Entity::find()
-        .filter(ledger_account::COLUMN.id.is_in(ids))
-        .order_by_asc(ledger_account::COLUMN.id)
-        .all(db.reader())
-        .await
-        .map_err(StorageError::on(ACCOUNT))?;
+    let ids = accounts.iter().map(|account| AccountId(account.id));
+    let mut wallets = ledger::read_rows(db.reader(), ids).await?;
     accounts
         .into_iter()
         .map(|account| {
-            let wallet =
-                wallets.binary_search_by_key(&account.id, |wallet| wallet.id).map_err(|_| {
-                    StorageError::Bug { what: "an account without a wallet", source: None }
-                })?;
+            let id = AccountId(account.id);
+            let row = wallets
+                .remove(&id)
+                .ok_or(StorageError::Bug { what: "an account without a wallet", source: None })?;
             Ok(AccountInfo {
-                id: AccountId(account.id),
+                id,
                 name: account.name,
-                row: row_of(&wallets[wallet]),
+                row,
                 created_at: UnixMicros(account.created_at),
             })
         })
         .collect()
-}
-
-fn row_of(wallet: &ledger_account::Model) -> AccountRow {
-    AccountRow {
-        account_id: AccountId(wallet.id),
-        credits: NanoUsd(wallet.credits),
-        debits: NanoUsd(wallet.debits),
-        leased: NanoUsd(wallet.leased),
-        overdraft_limit: NanoUsd(wallet.overdraft_limit),
-        flags: wallet.flags,
-    }
 }

@@ -156,7 +156,9 @@ impl Room {
             key_id: None,
             face_id: None,
             amount: NanoUsd(amount),
-            amount_min: NanoUsd(amount),
+            cap_id: None,
+            funds_min: NanoUsd(amount),
+            legs: Vec::new(),
             price_id: self.price,
             model: "m".to_owned(),
         };

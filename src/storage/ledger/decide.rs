@@ -1,222 +1,284 @@
-//! Which holds of a flush are granted, and what the flush does to each account: pure arithmetic.
+//! What a flush grants and what it does to each account and lease: pure arithmetic.
 
 use std::collections::BTreeMap;
 
 use crate::domain::{
     AccountId, NanoUsd,
-    ledger::{AccountRow, FlushBatch, OpenVerdict},
+    ledger::{
+        AccountRow, ExtendVerdict, FlushBatch, HoldExtend, HoldOpen, LeaseRow, Leg, OpenVerdict,
+    },
 };
+
+/// A slice of an account that others want too is at most this part of what is left per lease.
+const SHARE_DIVISOR: i64 = 2;
+/// An account with less left than this many times what is needed grants exactly that.
+const EXACT_BELOW: i64 = 4;
 
 /// What a flush does to one account row and to this instance's lease on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Change {
-    /// Newly reserved.
+    /// Account → lease.
     pub(super) grant: i64,
-    /// Holds that end: given back to the account.
-    pub(super) release: i64,
-    /// The part of `release` that was used.
+    /// Lease → account.
+    pub(super) give_back: i64,
+    /// Charged inside the lease.
     pub(super) charge: i64,
+    /// Charged before or now, and moved into the account's `debits`.
+    pub(super) fold: i64,
+    /// Other instances are asked for what they don't use.
+    pub(super) is_recall: bool,
+}
+
+impl Change {
+    /// Whether the account's row changes, not only the lease.
+    pub(super) const fn touches_row(&self) -> bool {
+        self.grant != 0 || self.give_back != 0 || self.fold != 0 || self.is_recall
+    }
+
+    /// Whether the lease changes.
+    pub(super) const fn touches_lease(&self) -> bool {
+        self.grant != 0 || self.give_back != 0 || self.charge != 0 || self.fold != 0
+    }
+}
+
+/// What a flush works on: the locked account rows, and this instance's leases.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Books {
+    pub(super) rows: BTreeMap<AccountId, AccountRow>,
+    pub(super) leases: BTreeMap<AccountId, LeaseRow>,
 }
 
 /// The decision for a whole batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Decision {
     /// One per `opens`.
-    pub(super) verdicts: Vec<OpenVerdict>,
+    pub(super) opens: Vec<OpenVerdict>,
+    /// One per `extends`.
+    pub(super) extends: Vec<ExtendVerdict>,
     /// Accounts that change, in id order (the lock order).
     pub(super) changes: BTreeMap<AccountId, Change>,
-    /// Rows after the flush.
-    pub(super) rows: BTreeMap<AccountId, AccountRow>,
+    /// Rows and leases after the flush.
+    pub(super) books: Books,
 }
 
 /// Why a batch can't be applied: a bug, never a customer's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Contradiction {
-    /// A hold is resolved on an account that does not exist or holds less.
-    #[error("account {0} does not hold what this flush releases")]
-    Release(AccountId),
+    /// A lease charges or gives back more than it has (I6).
+    #[error("the lease on account {0} does not have what this flush takes from it (I6)")]
+    Lease(AccountId),
     /// `0 <= charge <= amount` is violated (I8), or an amount is negative.
     #[error("hold of account {0} has amounts out of order (I8)")]
     Amount(AccountId),
+    /// A lease gives back to an account that does not exist.
+    #[error("account {0} does not exist")]
+    NoAccount(AccountId),
 }
 
-/// Decides a batch against the locked rows.
+/// Decides a batch: charges, then what leases give back, then opens in arrival order, then extends.
 ///
-/// Endings come first, so that what a flush gives back can be granted in the same flush. Then the
-/// opens in arrival order: the whole amount if it fits, else what is left if that is at least
-/// `amount_min`, else a denial with the row as it stands at that moment.
-pub(super) fn decide(
-    mut rows: BTreeMap<AccountId, AccountRow>,
-    batch: &FlushBatch,
-) -> Result<Decision, Contradiction> {
-    let mut changes: BTreeMap<AccountId, Change> = BTreeMap::new();
-    for resolve in &batch.resolves {
-        let id = resolve.account_id;
-        let row = rows.get_mut(&id).ok_or(Contradiction::Release(id))?;
-        if resolve.charge.is_negative() || resolve.charge > resolve.amount {
-            return Err(Contradiction::Amount(id));
+/// An open is granted whole by all its legs or not at all; it becomes smaller than asked only down
+/// to its `funds_min`. One without legs is inside its leases and can't be denied.
+pub(super) fn decide(books: Books, batch: &FlushBatch) -> Result<Decision, Contradiction> {
+    let mut at_work = Decision { books, ..Decision::default() };
+    for end in &batch.resolves {
+        if end.charge.is_negative() || end.charge > end.amount {
+            return Err(Contradiction::Amount(end.account_id));
         }
-        if row.leased < resolve.amount {
-            return Err(Contradiction::Release(id));
+        for id in std::iter::once(end.account_id).chain(end.cap_id) {
+            at_work.charge(id, end.charge.0)?;
         }
-        row.leased.0 -= resolve.amount.0;
-        row.debits = row.debits.checked_add(resolve.charge).ok_or(Contradiction::Amount(id))?;
-        let change = changes.entry(id).or_default();
-        change.release += resolve.amount.0;
-        change.charge += resolve.charge.0;
     }
-    let mut verdicts = Vec::with_capacity(batch.opens.len());
+    for lease in &batch.leases {
+        at_work.give_back(lease.account_id, lease.give_back.0)?;
+        if lease.fold {
+            at_work.fold(lease.account_id)?;
+        }
+    }
     for open in &batch.opens {
-        let id = open.account_id;
-        if open.amount_min.is_negative() || open.amount_min > open.amount {
-            return Err(Contradiction::Amount(id));
-        }
-        let Some(row) = rows.get_mut(&id) else {
-            verdicts.push(OpenVerdict::NoAccount);
-            continue;
-        };
-        let available = row.available();
-        if row.is_blocked() {
-            verdicts.push(OpenVerdict::Blocked(*row));
-        } else if available >= open.amount_min {
-            let amount = NanoUsd(available.0.min(open.amount.0));
-            row.leased = row.leased.checked_add(amount).ok_or(Contradiction::Amount(id))?;
-            changes.entry(id).or_default().grant += amount.0;
-            verdicts.push(OpenVerdict::Granted { amount });
-        } else {
-            verdicts.push(OpenVerdict::Denied(*row));
-        }
+        let verdict = at_work.open(open)?;
+        at_work.opens.push(verdict);
     }
-    Ok(Decision { verdicts, changes, rows })
+    for extend in &batch.extends {
+        let verdict = at_work.extend(extend)?;
+        at_work.extends.push(verdict);
+    }
+    Ok(at_work)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::{
-        HoldId, PriceId, Usage, UsageBasis,
-        ledger::{FLAG_FROZEN, Finish, HoldOpen, HoldResolve},
-    };
-
-    fn open(account_id: AccountId, amount_min: i64, amount: i64) -> HoldOpen {
-        HoldOpen {
-            hold_id: HoldId::generate(),
-            account_id,
-            key_id: None,
-            face_id: None,
-            amount: NanoUsd(amount),
-            amount_min: NanoUsd(amount_min),
-            price_id: PriceId(1),
-            model: String::new(),
-        }
+impl Decision {
+    fn change(&mut self, id: AccountId) -> &mut Change {
+        self.changes.entry(id).or_default()
     }
 
-    fn resolve(account_id: AccountId, amount: i64, charge: i64) -> HoldResolve {
-        HoldResolve {
-            hold_id: HoldId::generate(),
-            account_id,
-            amount: NanoUsd(amount),
-            charge: NanoUsd(charge),
-            overrun: NanoUsd::ZERO,
-            provider_cost: NanoUsd::ZERO,
-            usage: Usage::default(),
-            basis: UsageBasis::Counted,
-            finish: Finish::Complete,
-            attempt: None,
-        }
+    fn lease(&mut self, id: AccountId) -> &mut LeaseRow {
+        self.books.leases.entry(id).or_insert(LeaseRow {
+            account_id: id,
+            granted: NanoUsd::ZERO,
+            posted: NanoUsd::ZERO,
+            folded: NanoUsd::ZERO,
+        })
     }
 
-    fn row(account_id: AccountId, credits: i64, flags: i32) -> AccountRow {
-        AccountRow {
-            account_id,
-            credits: NanoUsd(credits),
-            debits: NanoUsd::ZERO,
-            leased: NanoUsd::ZERO,
-            overdraft_limit: NanoUsd::ZERO,
-            flags,
+    fn charge(&mut self, id: AccountId, charge: i64) -> Result<(), Contradiction> {
+        if charge == 0 {
+            return Ok(());
         }
-    }
-
-    /// Runs flush after flush on a few accounts: the holds that were granted end in a later one.
-    fn drive(
-        credits: &[(i64, bool)],
-        flushes: &[Vec<(usize, i64, i64, u8)>],
-    ) -> Result<(), TestCaseError> {
-        let ids: Vec<AccountId> = credits.iter().map(|_| AccountId::generate()).collect();
-        let mut rows: BTreeMap<AccountId, AccountRow> = ids
-            .iter()
-            .zip(credits)
-            .map(|(&id, &(credit, frozen))| {
-                (id, row(id, credit, if frozen { FLAG_FROZEN } else { 0 }))
-            })
-            .collect();
-        let mut held: Vec<(AccountId, i64)> = Vec::new();
-        for flush in flushes {
-            let mut batch = FlushBatch::default();
-            for &(account, min, more, share) in flush {
-                let id = ids[account % ids.len()];
-                batch.opens.push(open(id, min, min + more));
-                if let Some((id, amount)) = held.pop() {
-                    let charge = i128::from(amount) * i128::from(share) / 255;
-                    batch.resolves.push(resolve(id, amount, i64::try_from(charge).unwrap()));
-                }
-            }
-            let decision = decide(rows.clone(), &batch).unwrap();
-            for (open, verdict) in batch.opens.iter().zip(&decision.verdicts) {
-                match *verdict {
-                    OpenVerdict::Granted { amount } => {
-                        prop_assert!(open.amount_min <= amount && amount <= open.amount);
-                        prop_assert!(!rows[&open.account_id].is_blocked());
-                        held.push((open.account_id, amount.0));
-                    }
-                    OpenVerdict::Denied(row) => prop_assert!(row.available() < open.amount_min),
-                    OpenVerdict::Blocked(row) => prop_assert!(row.is_blocked()),
-                    OpenVerdict::NoAccount => prop_assert!(false, "every account exists"),
-                }
-            }
-            for (id, before) in &rows {
-                let after = decision.rows[id];
-                let change = decision.changes.get(id).copied().unwrap_or_default();
-                prop_assert_eq!(after.leased.0, before.leased.0 + change.grant - change.release);
-                prop_assert_eq!(after.debits.0, before.debits.0 + change.charge);
-                prop_assert_eq!(after.credits, before.credits);
-                prop_assert!(after.debits.0 + after.leased.0 <= after.credits.0, "I1");
-                let open: i64 = held.iter().filter(|(held, _)| held == id).map(|(_, a)| a).sum();
-                prop_assert_eq!(after.leased.0, open, "I5");
-            }
-            rows = decision.rows;
+        let lease = self.lease(id);
+        if lease.granted.0 - lease.posted.0 < charge {
+            return Err(Contradiction::Lease(id));
         }
+        lease.posted.0 += charge;
+        if let Some(row) = self.books.rows.get_mut(&id) {
+            row.unfolded.0 += charge;
+        }
+        self.change(id).charge += charge;
         Ok(())
     }
 
-    proptest! {
-        #[test]
-        fn no_series_of_flushes_overspends_or_loses_a_nano(
-            credits in proptest::collection::vec((0_i64..2_000, proptest::bool::weighted(0.1)), 1..4),
-            flushes in proptest::collection::vec(
-                proptest::collection::vec((0_usize..4, 0_i64..600, 0_i64..600, any::<u8>()), 0..12),
-                1..12,
-            ),
-        ) {
-            drive(&credits, &flushes)?;
+    fn give_back(&mut self, id: AccountId, amount: i64) -> Result<(), Contradiction> {
+        let lease = self.lease(id);
+        if amount < 0 || lease.granted.0 - lease.posted.0 < amount {
+            return Err(Contradiction::Lease(id));
         }
+        let was_used = lease.granted > lease.folded;
+        lease.granted.0 -= amount;
+        let is_emptied = was_used && lease.granted == lease.folded;
+        let row = self.books.rows.get_mut(&id).ok_or(Contradiction::NoAccount(id))?;
+        row.leased.0 = row.leased.0.checked_sub(amount).ok_or(Contradiction::Lease(id))?;
+        row.leases -= i64::from(is_emptied);
+        self.change(id).give_back += amount;
+        Ok(())
     }
 
-    #[test]
-    fn a_batch_that_contradicts_the_books_is_refused_whole() {
-        let id = AccountId::generate();
-        let rows = || BTreeMap::from([(id, row(id, 10, 0))]);
-        let ends = |end| FlushBatch { resolves: vec![end], ..FlushBatch::default() };
-        let opens = |open| FlushBatch { opens: vec![open], ..FlushBatch::default() };
-        let release = Err(Contradiction::Release(id));
-        assert_eq!(decide(rows(), &ends(resolve(id, 1, 0))), release);
-        assert_eq!(decide(BTreeMap::new(), &ends(resolve(id, 0, 0))), release);
-        let amount = Err(Contradiction::Amount(id));
-        assert_eq!(decide(rows(), &ends(resolve(id, 1, 2))), amount);
-        assert_eq!(decide(rows(), &ends(resolve(id, 1, -1))), amount);
-        assert_eq!(decide(rows(), &opens(open(id, -1, 1))), amount);
-        assert_eq!(decide(rows(), &opens(open(id, 2, 1))), amount);
+    fn fold(&mut self, id: AccountId) -> Result<(), Contradiction> {
+        let lease = self.lease(id);
+        let amount = lease.posted.0 - lease.folded.0;
+        let was_used = lease.granted > lease.folded;
+        lease.folded = lease.posted;
+        let is_emptied = was_used && lease.granted == lease.folded;
+        let row = self.books.rows.get_mut(&id).ok_or(Contradiction::NoAccount(id))?;
+        row.leases -= i64::from(is_emptied);
+        row.leased.0 -= amount;
+        row.unfolded.0 -= amount;
+        row.debits = row.debits.checked_add(NanoUsd(amount)).ok_or(Contradiction::Amount(id))?;
+        self.change(id).fold += amount;
+        Ok(())
+    }
+
+    fn open(&mut self, open: &HoldOpen) -> Result<OpenVerdict, Contradiction> {
+        let (amount, funds_min) = (open.amount, open.funds_min);
+        check(open.account_id, amount, &open.legs)?;
+        if funds_min.is_negative() {
+            return Err(Contradiction::Amount(open.account_id));
+        }
+        let mut granted = amount;
+        let mut affordable = NanoUsd(i64::MAX);
+        for leg in &open.legs {
+            let Some(row) = self.books.rows.get(&leg.account_id).copied() else {
+                return Ok(OpenVerdict::NoAccount);
+            };
+            if row.is_blocked() {
+                return Ok(OpenVerdict::Blocked(row));
+            }
+            let within = leg.aside.0.saturating_add(row.available().0);
+            affordable.0 = affordable.0.min(within.saturating_add(leg.spare.0));
+            granted.0 = granted.0.min(within);
+            if affordable < funds_min {
+                let is_recalled = self.recall(leg, &row, funds_min);
+                return Ok(OpenVerdict::Denied { row, is_recalled });
+            }
+        }
+        if open.legs.is_empty() {
+            affordable = amount;
+        }
+        for leg in &open.legs {
+            self.grant(leg, granted.0)?;
+        }
+        Ok(OpenVerdict::Granted { amount: granted, affordable })
+    }
+
+    fn extend(&mut self, extend: &HoldExtend) -> Result<ExtendVerdict, Contradiction> {
+        let more = extend.to.0.checked_sub(extend.from.0).filter(|more| *more > 0);
+        let more = more.ok_or(Contradiction::Amount(extend.account_id))?;
+        check(extend.account_id, NanoUsd(more), &extend.legs)?;
+        let mut granted = more;
+        for leg in &extend.legs {
+            let row = self.books.rows.get(&leg.account_id).copied();
+            let row = row.ok_or(Contradiction::NoAccount(leg.account_id))?;
+            let available = if row.is_blocked() { 0 } else { row.available().0 };
+            granted = granted.min(leg.aside.0.saturating_add(available));
+            if granted <= 0 {
+                let is_recalled = self.recall(leg, &row, NanoUsd(1));
+                return Ok(ExtendVerdict::Denied { is_recalled });
+            }
+        }
+        for leg in &extend.legs {
+            self.grant(leg, granted)?;
+        }
+        Ok(ExtendVerdict::Granted { amount: NanoUsd(extend.from.0 + granted) })
+    }
+
+    /// Asks other instances to give back, when what they have would help.
+    fn recall(&mut self, leg: &Leg, row: &AccountRow, funds_min: NanoUsd) -> bool {
+        let id = leg.account_id;
+        let mine = self.books.leases.get(&id).map_or(0, |mine| mine.granted.0 - mine.folded.0);
+        let others = row.leased.0 - mine;
+        if !leg.is_shared || row.is_blocked() || others <= 0 || row.spendable() < funds_min {
+            return false;
+        }
+        if !self.change(id).is_recall {
+            self.change(id).is_recall = true;
+            if let Some(row) = self.books.rows.get_mut(&id) {
+                row.recall_seq += 1;
+            }
+        }
+        true
+    }
+
+    /// Moves credit from an account that has enough to this instance's lease: what is missing to
+    /// `amount`, and a slice beyond that when there is plenty.
+    fn grant(&mut self, leg: &Leg, amount: i64) -> Result<(), Contradiction> {
+        let id = leg.account_id;
+        let need = (amount - leg.aside.0).max(0);
+        let is_new = self.books.leases.get(&id).is_none_or(|mine| mine.granted == mine.folded);
+        let row = self.books.rows.get_mut(&id).ok_or(Contradiction::NoAccount(id))?;
+        let available = row.available().0;
+        let share = if !leg.is_shared {
+            available
+        } else if available / EXACT_BELOW < need {
+            need
+        } else {
+            available / SHARE_DIVISOR / (row.leases + i64::from(is_new)).max(1)
+        };
+        let grant = leg.want.0.min(share).max(need);
+        if grant == 0 {
+            return Ok(());
+        }
+        row.leased = row.leased.checked_add(NanoUsd(grant)).ok_or(Contradiction::Amount(id))?;
+        row.leases += i64::from(is_new);
+        let lease = self.lease(id);
+        let granted = lease.granted.checked_add(NanoUsd(grant));
+        lease.granted = granted.ok_or(Contradiction::Amount(id))?;
+        self.change(id).grant += grant;
+        Ok(())
     }
 }
+
+/// Amounts that no bug of the core may bring here.
+fn check(id: AccountId, amount: NanoUsd, legs: &[Leg]) -> Result<(), Contradiction> {
+    let ordered = |leg: &Leg| {
+        NanoUsd::ZERO <= leg.aside
+            && leg.aside <= amount
+            && !leg.spare.is_negative()
+            && !leg.want.is_negative()
+    };
+    if amount.is_negative() || !legs.iter().all(ordered) {
+        return Err(Contradiction::Amount(id));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

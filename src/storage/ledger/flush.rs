@@ -4,20 +4,20 @@
 //! leases, holds, then the rows that nobody updates. See `ARCHITECTURE.md`, chapter on money.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
 use sea_orm::{
-    ConnectionTrait as _, DatabaseTransaction, DbErr, QueryResult, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait as _, Value,
+    ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait as _, Value,
 };
 use uuid::Uuid;
 
 use super::{
     super::{Db, StorageError},
     FlushError, WHAT,
-    decide::decide,
+    decide::{Books, Decision, decide},
     payload::Payload,
     rows,
     sql::{Statements, statements},
@@ -25,7 +25,10 @@ use super::{
 };
 use crate::domain::{
     AccountId, HoldId, InstanceId, NanoUsd, clock,
-    ledger::{AccountRow, FlushBatch, FlushReply, HoldResolve, OpenVerdict},
+    ledger::{
+        AccountRow, ExtendVerdict, FlushBatch, FlushReply, HoldExtend, HoldOpen, HoldResolve,
+        LeaseRow, OpenVerdict,
+    },
 };
 
 /// Who flushes, and which of its flushes this is.
@@ -146,19 +149,31 @@ impl Tx {
     }
 
     async fn apply(&self, head: FlushHead, batch: &FlushBatch) -> Result<FlushReply, FlushError> {
-        if batch.opens.is_empty() && batch.resolves.is_empty() && batch.free.is_empty() {
+        if batch.is_empty() {
             return Ok(FlushReply::default());
         }
         let now = clock::now().0;
-        let rows = self.lock(account_ids(batch)).await?;
-        let decision = decide(rows, batch).map_err(|contradiction| FlushError::Contradiction {
+        let books = self.books(head.instance, batch).await?;
+        let decision = decide(books, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
         self.write(head, Writes::new(batch, &decision, now), now).await?;
-        Ok(FlushReply {
-            verdicts: decision.verdicts,
-            accounts: decision.rows.into_values().collect(),
-        })
+        Ok(reply(decision))
+    }
+
+    /// Locks what the batch needs and reads this instance's leases on it.
+    async fn books(&self, me: InstanceId, batch: &FlushBatch) -> Result<Books, DbErr> {
+        let mut rows = self.lock(ids(batch.row_ids())).await?;
+        let lease_ids = ids(batch.lease_ids());
+        if lease_ids.rows() == 0 {
+            return Ok(Books { rows, leases: BTreeMap::new() });
+        }
+        let mut leases = no_leases(batch);
+        let values = [lease_ids.finish().into(), me.0.into()];
+        for row in self.query(&self.sql.read_leases, values).await? {
+            note_leases(rows::lease(&row)?, &mut rows, &mut leases);
+        }
+        Ok(Books { rows, leases })
     }
 
     /// Step 3a: reads account rows and locks them in id order.
@@ -207,12 +222,31 @@ impl Tx {
     }
 
     async fn write(&self, head: FlushHead, writes: Writes, now: i64) -> Result<(), FlushError> {
-        let Writes { accounts, leases, holds, ends, transfers, usage, attempts } = writes;
+        let Writes {
+            accounts,
+            leases,
+            holds,
+            extends,
+            checkpoints,
+            ends,
+            transfers,
+            usage,
+            attempts,
+        } = writes;
         self.write_accounts(accounts).await?;
         self.write_leases(head.instance, head.seq, leases, now).await?;
         if holds.count > 0 {
             let values = [holds.json.into(), head.instance.0.into(), head.seq.into(), now.into()];
             self.execute_exactly("open", holds.count, &self.sql.insert_holds, values).await?;
+        }
+        let me = head.instance.0;
+        if extends.count > 0 {
+            let values = [extends.json.into(), me.into()];
+            self.execute_exactly("extend", extends.count, &self.sql.extend_holds, values).await?;
+        }
+        if checkpoints.count > 0 {
+            let (sql, values) = (&self.sql.checkpoint_holds, [checkpoints.json.into(), me.into()]);
+            self.execute_exactly("checkpoint", checkpoints.count, sql, values).await?;
         }
         if ends.count > 0 {
             let values = [ends.json.into(), now.into(), head.instance.0.into()];
@@ -220,7 +254,7 @@ impl Tx {
         }
         self.write_transfers(head.instance, head.seq, transfers, now).await?;
         if usage.count > 0 {
-            let sql = &self.sql.insert_usage;
+            let sql = &self.sql.write_usage;
             self.execute_exactly("usage", usage.count, sql, [usage.json.into()]).await?;
         }
         if attempts.count > 0 {
@@ -263,46 +297,110 @@ impl Tx {
         if seq != head.seq || written != digest {
             return Err(FlushError::OutOfSequence { sent: head.seq, durable: seq });
         }
-        let accounts = self.lock(account_ids(batch)).await?;
-        let mut payload = Payload::with_capacity(batch.opens.len(), 38);
-        for open in &batch.opens {
-            payload.row().id(open.hold_id.0);
+        let books = self.books(head.instance, batch).await?;
+        let mut payload = Payload::with_capacity(batch.opens.len() + batch.extends.len(), 38);
+        let opens = batch.opens.iter().map(|open| open.hold_id);
+        for id in opens.chain(batch.extends.iter().map(|extend| extend.hold_id)) {
+            payload.row().id(id.0);
         }
-        let mut granted: BTreeMap<HoldId, NanoUsd> = BTreeMap::new();
+        let mut amounts: BTreeMap<HoldId, NanoUsd> = BTreeMap::new();
         for row in self.query(&self.sql.read_holds, [payload.finish().into()]).await? {
             let id: Uuid = row.try_get_by_index(0)?;
-            granted.insert(HoldId(id), NanoUsd(row.try_get_by_index(1)?));
+            amounts.insert(HoldId(id), NanoUsd(row.try_get_by_index(1)?));
         }
-        let verdicts = batch
-            .opens
-            .iter()
-            .map(|open| match (granted.get(&open.hold_id), accounts.get(&open.account_id)) {
-                (Some(&amount), _) => OpenVerdict::Granted { amount },
-                (None, Some(row)) if row.is_blocked() => OpenVerdict::Blocked(*row),
-                (None, Some(row)) => OpenVerdict::Denied(*row),
-                (None, None) => OpenVerdict::NoAccount,
-            })
-            .collect();
-        Ok(FlushReply { verdicts, accounts: accounts.into_values().collect() })
+        Ok(read_back(batch, books, &amounts))
     }
 }
 
-/// Whose rows a batch needs, in id order.
-pub(super) fn account_ids(batch: &FlushBatch) -> Payload {
-    let mut ids: Vec<AccountId> = batch
-        .opens
-        .iter()
-        .map(|open| open.account_id)
-        .chain(batch.resolves.iter().map(|resolve| resolve.account_id))
-        .chain(batch.free.iter().map(|free| free.open.account_id))
-        .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    self::ids(ids.into_iter())
+/// The reply of a flush that was committed before, from what it left in the books. A denial is told
+/// with the rows of now.
+fn read_back(batch: &FlushBatch, books: Books, amounts: &BTreeMap<HoldId, NanoUsd>) -> FlushReply {
+    let open = |open: &HoldOpen| {
+        if let Some(&amount) = amounts.get(&open.hold_id) {
+            // What was affordable then is not known any more; the hold itself was.
+            return OpenVerdict::Granted { amount, affordable: amount.max(open.funds_min) };
+        }
+        let rows = || open.legs.iter().map(|leg| books.rows.get(&leg.account_id));
+        if let Some(row) = rows().flatten().find(|row| row.is_blocked()) {
+            return OpenVerdict::Blocked(*row);
+        }
+        if rows().any(|row| row.is_none()) {
+            return OpenVerdict::NoAccount;
+        }
+        match rows().flatten().min_by_key(|row| row.available()) {
+            Some(&row) => OpenVerdict::Denied { row, is_recalled: false },
+            None => OpenVerdict::NoAccount,
+        }
+    };
+    let extend = |extend: &HoldExtend| match amounts.get(&extend.hold_id) {
+        Some(&amount) if amount > extend.from => ExtendVerdict::Granted { amount },
+        Some(_) | None => ExtendVerdict::Denied { is_recalled: false },
+    };
+    FlushReply {
+        opens: batch.opens.iter().map(open).collect(),
+        extends: batch.extends.iter().map(extend).collect(),
+        accounts: books.rows.values().copied().collect(),
+        leases: books.leases.values().copied().collect(),
+    }
 }
 
-/// Accounts to be read, in id order.
-pub(super) fn ids(sorted: impl ExactSizeIterator<Item = AccountId>) -> Payload {
+/// The answer to a batch that was written.
+pub(super) fn reply(decision: Decision) -> FlushReply {
+    FlushReply {
+        opens: decision.opens,
+        extends: decision.extends,
+        accounts: decision.books.rows.into_values().collect(),
+        leases: decision.books.leases.into_values().collect(),
+    }
+}
+
+/// Empty leases for all accounts of a batch, so that a reply names each of them.
+pub(super) fn no_leases(batch: &FlushBatch) -> BTreeMap<AccountId, LeaseRow> {
+    let none = |account_id| {
+        let (granted, posted, folded) = (NanoUsd::ZERO, NanoUsd::ZERO, NanoUsd::ZERO);
+        (account_id, LeaseRow { account_id, granted, posted, folded })
+    };
+    batch.lease_ids().map(none).collect()
+}
+
+/// Notes what the leases of one account are.
+pub(super) fn note_leases(
+    found: rows::Leases,
+    rows: &mut BTreeMap<AccountId, AccountRow>,
+    leases: &mut BTreeMap<AccountId, LeaseRow>,
+) {
+    let id = found.mine.account_id;
+    leases.insert(id, found.mine);
+    if let Some(row) = rows.get_mut(&id) {
+        row.unfolded = found.unfolded;
+        row.leases = found.count;
+    }
+}
+
+/// Rows with what their leases say, in one statement and without a lock; operator accounts have none.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub(in crate::storage) async fn read_rows(
+    connection: &impl ConnectionTrait,
+    accounts: impl IntoIterator<Item = AccountId>,
+) -> Result<BTreeMap<AccountId, AccountRow>, StorageError> {
+    let backend = connection.get_database_backend();
+    let values = [ids(accounts).finish().into()];
+    let statement = Statement::from_sql_and_values(backend, &statements(backend).read_rows, values);
+    let found = connection.query_all_raw(statement).await.map_err(StorageError::on(WHAT))?;
+    let read = |row: &QueryResult| {
+        let mut account = rows::account(row)?;
+        account.unfolded = NanoUsd(row.try_get_by_index(7)?);
+        account.leases = row.try_get_by_index(8)?;
+        Ok((account.account_id, account))
+    };
+    found.iter().map(read).collect::<Result<_, DbErr>>().map_err(StorageError::on(WHAT))
+}
+
+/// Accounts to be read, in id order (the lock order).
+pub(super) fn ids(accounts: impl IntoIterator<Item = AccountId>) -> Payload {
+    let sorted: BTreeSet<AccountId> = accounts.into_iter().collect();
     let mut payload = Payload::with_capacity(sorted.len(), 38);
     for id in sorted {
         payload.row().id(id.0);
@@ -325,6 +423,15 @@ pub(super) fn digest(batch: &FlushBatch) -> i64 {
     }
     for free in &batch.free {
         resolve(3, &free.resolve, &mut hasher);
+    }
+    for extend in &batch.extends {
+        (4_u8, extend.hold_id, extend.from, extend.to).hash(&mut hasher);
+    }
+    for point in &batch.checkpoints {
+        (5_u8, point.hold_id, point.cost).hash(&mut hasher);
+    }
+    for lease in &batch.leases {
+        (6_u8, lease.account_id, lease.give_back, lease.fold).hash(&mut hasher);
     }
     hasher.finish().cast_signed()
 }

@@ -32,6 +32,7 @@ mod writes;
 use std::sync::Arc;
 
 pub use audit::{AuditReport, audit};
+pub(super) use flush::read_rows;
 pub use instance::{close_instance, register_instance};
 pub use recovery::{RecoveryReport, RecoveryScope, recover};
 

@@ -136,6 +136,7 @@ enum Step {
 struct Leftover {
     hold: Uuid,
     account: AccountId,
+    cap: Option<AccountId>,
     amount: i64,
     cost: i64,
 }
@@ -156,7 +157,7 @@ impl Tx {
         let open = self.query(&self.sql.open_holds, [instance.0.into(), limit.into()]).await?;
         let leftovers = open.iter().map(leftover).collect::<Result<Vec<_>, DbErr>>()?;
         if leftovers.is_empty() {
-            self.close_leases(instance, report).await?;
+            self.close_leases(instance).await?;
             let values = [last_state.into(), instance.0.into()];
             self.execute(&self.sql.set_instance_state, values).await?;
             return Ok(Step::Finished);
@@ -173,12 +174,14 @@ impl Tx {
     ) -> Result<(), FlushError> {
         let now = clock::now().0;
         let mut changes: BTreeMap<AccountId, Change> = BTreeMap::new();
+        let mut ids = Payload::with_capacity(leftovers.len(), 38);
         let mut holds = Payload::with_capacity(leftovers.len(), 56);
         let mut transfers = Payload::with_capacity(0, 0);
         for leftover in leftovers {
-            let change = changes.entry(leftover.account).or_default();
-            change.release += leftover.amount;
-            change.charge += leftover.cost;
+            for account in std::iter::once(leftover.account).chain(leftover.cap) {
+                changes.entry(account).or_default().charge += leftover.cost;
+            }
+            ids.row().id(leftover.hold);
             holds.row().id(leftover.hold).int(leftover.cost);
             if leftover.cost > 0 {
                 transfers
@@ -193,31 +196,25 @@ impl Tx {
             report.released_nanousd += leftover.amount - leftover.cost;
             report.charged_nanousd += leftover.cost;
         }
-        self.lock(flush::ids(changes.keys().copied())).await?;
-        self.write_accounts(writes::accounts(&changes)).await?;
         self.write_leases(instance, 0, writes::leases(&changes), now).await?;
         let (rows, json) = (holds.rows(), holds.finish());
         let values = [json.into(), now.into()];
         self.execute_exactly("recover", rows, &self.sql.recover_holds, values).await?;
+        self.execute(&self.sql.recover_usage, [ids.finish().into()]).await?;
         self.write_transfers(instance, 0, transfers.into(), now).await
     }
 
-    /// Gives back what the leases still hold and books what was posted but not folded. With the
-    /// policy `exact` there is nothing left at this point but the rows themselves.
-    async fn close_leases(
-        &self,
-        instance: InstanceId,
-        report: &mut RecoveryReport,
-    ) -> Result<(), FlushError> {
+    /// Gives back what the leases still have and books what was posted but not folded.
+    async fn close_leases(&self, instance: InstanceId) -> Result<(), FlushError> {
         let mut changes: BTreeMap<AccountId, Change> = BTreeMap::new();
         for row in self.query(&self.sql.open_leases, [instance.0.into()]).await? {
             let account: Uuid = row.try_get_by_index(0)?;
             let granted: i64 = row.try_get_by_index(1)?;
             let posted: i64 = row.try_get_by_index(2)?;
             let folded: i64 = row.try_get_by_index(3)?;
-            let change = Change { grant: 0, release: granted - folded, charge: posted - folded };
-            if change != Change::default() {
-                report.released_nanousd += change.release - change.charge;
+            let change =
+                Change { give_back: granted - posted, fold: posted - folded, ..Change::default() };
+            if change.touches_row() {
                 changes.insert(AccountId(account), change);
             }
         }
@@ -235,6 +232,7 @@ fn leftover(row: &QueryResult) -> Result<Leftover, DbErr> {
         account: AccountId(account),
         amount: row.try_get_by_index(2)?,
         cost: row.try_get_by_index(3)?,
+        cap: row.try_get_by_index::<Option<Uuid>>(4)?.map(AccountId),
     })
 }
 

@@ -5,11 +5,12 @@ use uuid::Uuid;
 
 use super::payload::Payload;
 use crate::domain::{
-    AccountId, HoldId, NanoUsd,
-    ledger::{AccountKind, AccountRow, Attempt, HoldResolve, TransferKind},
+    AccountId, HoldId, NanoUsd, Usage, UsageBasis,
+    ledger::{AccountKind, AccountRow, Attempt, Finish, HoldResolve, LeaseRow, TransferKind},
 };
 
-/// Reads `id, credits, debits, leased, overdraft_limit, flags`.
+/// Reads `id, credits, debits, leased, overdraft_limit, flags, recall_seq`; what the leases say
+/// comes from [`lease`].
 pub(super) fn account(row: &QueryResult) -> Result<AccountRow, DbErr> {
     let id: Uuid = row.try_get_by_index(0)?;
     Ok(AccountRow {
@@ -19,6 +20,32 @@ pub(super) fn account(row: &QueryResult) -> Result<AccountRow, DbErr> {
         leased: NanoUsd(row.try_get_by_index(3)?),
         overdraft_limit: NanoUsd(row.try_get_by_index(4)?),
         flags: row.try_get_by_index(5)?,
+        recall_seq: row.try_get_by_index(6)?,
+        unfolded: NanoUsd::ZERO,
+        leases: 0,
+    })
+}
+
+/// The leases of one account: what all of them have not folded, how many there are, and one's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leases {
+    pub(super) unfolded: NanoUsd,
+    pub(super) count: i64,
+    pub(super) mine: LeaseRow,
+}
+
+/// Reads `account, unfolded, leases, granted, posted, folded`.
+pub(super) fn lease(row: &QueryResult) -> Result<Leases, DbErr> {
+    let account_id: Uuid = row.try_get_by_index(0)?;
+    Ok(Leases {
+        unfolded: NanoUsd(row.try_get_by_index(1)?),
+        count: row.try_get_by_index(2)?,
+        mine: LeaseRow {
+            account_id: AccountId(account_id),
+            granted: NanoUsd(row.try_get_by_index(3)?),
+            posted: NanoUsd(row.try_get_by_index(4)?),
+            folded: NanoUsd(row.try_get_by_index(5)?),
+        },
     })
 }
 
@@ -54,20 +81,25 @@ pub(super) fn operator(kind: AccountKind) -> AccountId {
     kind.operator_id().unwrap_or(AccountId(Uuid::nil()))
 }
 
-/// The usage row of a settled hold.
-pub(super) fn usage(payload: &mut Payload, end: &HoldResolve) {
-    let usage = &end.usage;
+/// The usage row of a hold.
+pub(super) fn usage(
+    payload: &mut Payload,
+    hold_id: HoldId,
+    usage: &Usage,
+    basis: UsageBasis,
+    finish: Finish,
+) {
     payload
         .row()
-        .id(end.hold_id.0)
+        .id(hold_id.0)
         .count(usage.input_uncached)
         .count(usage.cache_read)
         .count(usage.cache_write_5m)
         .count(usage.cache_write_1h)
         .count(usage.output_text)
         .count(usage.reasoning)
-        .int(end.basis.db_code().into())
-        .int(end.finish.db_code().into());
+        .int(basis.db_code().into())
+        .int(finish.db_code().into());
 }
 
 /// The row of the upstream call.

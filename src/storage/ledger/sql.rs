@@ -7,7 +7,7 @@
 //!
 //! Words: `{id:3}`, `{int:3}`, `{text:3}` read column 3 of a batch row; `{batch}` is the batch as a
 //! table; `{now}` is the database's clock in microseconds; `{lock}` is `FOR UPDATE` where rows can
-//! be locked; `{me}` is the instance (`$3`), on SQLite in a form that can only be looked up after the
+//! be locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form that can only be looked up after the
 //! batch: its planner would otherwise walk everything of the instance and the batch for each row.
 
 use std::sync::LazyLock;
@@ -20,13 +20,17 @@ pub(super) struct Statements {
     pub(super) fence: String,
     pub(super) read_instance: String,
     pub(super) read_accounts: String,
+    pub(super) read_leases: String,
+    pub(super) read_rows: String,
     pub(super) update_accounts: String,
     pub(super) update_leases: String,
     pub(super) insert_leases: String,
     pub(super) insert_holds: String,
+    pub(super) extend_holds: String,
+    pub(super) checkpoint_holds: String,
     pub(super) resolve_holds: String,
     pub(super) insert_transfers: String,
-    pub(super) insert_usage: String,
+    pub(super) write_usage: String,
     pub(super) insert_attempts: String,
     pub(super) read_holds: String,
     pub(super) register: String,
@@ -36,6 +40,7 @@ pub(super) struct Statements {
     pub(super) lock_instance: String,
     pub(super) open_holds: String,
     pub(super) recover_holds: String,
+    pub(super) recover_usage: String,
     pub(super) open_leases: String,
     pub(super) close_leases: String,
     pub(super) set_instance_state: String,
@@ -50,22 +55,45 @@ const READ_INSTANCE: &str =
     "SELECT state, flush_seq, flush_digest FROM ledger_instance WHERE id = $1";
 
 /// Batch: `[account]`. Sorted lock order keeps concurrent flushes free of deadlocks.
-const READ_ACCOUNTS: &str = "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags
-    FROM ledger_account AS a WHERE a.id IN (SELECT {id:0} FROM {batch})
+const READ_ACCOUNTS: &str =
+    "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags,
+    a.recall_seq FROM ledger_account AS a WHERE a.id IN (SELECT {id:0} FROM {batch})
     ORDER BY a.id{lock}";
 
-/// Batch: `[account, grant, release, charge]`, one row per account. The `WHERE` repeats the
-/// decision (I1, not frozen) as an assertion: the caller compares the row count.
-const UPDATE_ACCOUNTS: &str = "UPDATE ledger_account
-    SET leased = leased + {int:1} - {int:2}, debits = debits + {int:3}
-    FROM {batch} WHERE ledger_account.id = {id:0}
-    AND leased >= {int:2}
-    AND ({int:1} = 0 OR (flags & 3 = 0
-        AND credits - debits - leased + {int:2} - {int:3} - {int:1} >= -overdraft_limit))";
+/// Batch: `[account]`, `$2` this instance. Read after the accounts are locked: a fold moves
+/// between both tables under that lock.
+const READ_LEASES: &str = "SELECT l.account_id, CAST(SUM(l.posted - l.folded) AS BIGINT),
+        CAST(SUM(CASE WHEN l.granted > l.folded THEN 1 ELSE 0 END) AS BIGINT),
+        CAST(SUM(CASE WHEN l.instance_id = $2 THEN l.granted ELSE 0 END) AS BIGINT),
+        CAST(SUM(CASE WHEN l.instance_id = $2 THEN l.posted ELSE 0 END) AS BIGINT),
+        CAST(SUM(CASE WHEN l.instance_id = $2 THEN l.folded ELSE 0 END) AS BIGINT)
+    FROM ledger_lease AS l
+    WHERE l.account_id IN (SELECT {id:0} FROM {batch}) AND l.state = 1
+    GROUP BY l.account_id";
 
-/// Batch: `[account, granted delta, posted delta]`.
+/// Batch: `[account]`. A row with what its leases say, in one statement and without a lock.
+const READ_ROWS: &str = "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags,
+        a.recall_seq,
+        CAST(COALESCE((SELECT SUM(l.posted - l.folded) FROM ledger_lease AS l
+            WHERE l.account_id = a.id AND l.state = 1), 0) AS BIGINT),
+        (SELECT COUNT(*) FROM ledger_lease AS l
+            WHERE l.account_id = a.id AND l.state = 1 AND l.granted > l.folded)
+    FROM ledger_account AS a
+    WHERE a.id IN (SELECT {id:0} FROM {batch}) AND a.kind < 100";
+
+/// Batch: `[account, grant, give back, fold, recall]`, one row per account. The `WHERE` repeats
+/// the decision (I1, not frozen) as an assertion: the caller compares the row count.
+const UPDATE_ACCOUNTS: &str = "UPDATE ledger_account
+    SET leased = leased + {int:1} - {int:2} - {int:3}, debits = debits + {int:3},
+        recall_seq = recall_seq + {int:4}
+    FROM {batch} WHERE ledger_account.id = {id:0}
+    AND leased >= {int:2} + {int:3}
+    AND ({int:1} = 0 OR (flags & 3 = 0
+        AND credits - debits - leased + {int:2} - {int:1} >= -overdraft_limit))";
+
+/// Batch: `[account, granted delta, posted delta, folded delta]`.
 const UPDATE_LEASES: &str = "UPDATE ledger_lease
-    SET granted = granted + {int:1}, posted = posted + {int:2}, folded = folded + {int:2},
+    SET granted = granted + {int:1}, posted = posted + {int:2}, folded = folded + {int:3},
         last_seq = $2
     FROM {batch} WHERE ledger_lease.instance_id = {me} AND ledger_lease.account_id = {id:0}
     AND ledger_lease.state = 1";
@@ -73,17 +101,27 @@ const UPDATE_LEASES: &str = "UPDATE ledger_lease
 /// The leases that `UPDATE_LEASES` did not find.
 const INSERT_LEASES: &str = "INSERT INTO ledger_lease
     (instance_id, account_id, state, granted, posted, folded, last_seq, opened_at)
-    SELECT $3, {id:0}, 1, {int:1}, {int:2}, {int:2}, $2, $4 FROM {batch}
+    SELECT $3, {id:0}, 1, {int:1}, {int:2}, {int:3}, $2, $4 FROM {batch}
     WHERE NOT EXISTS (SELECT 1 FROM ledger_lease AS l
         WHERE l.instance_id = $3 AND l.account_id = {id:0})";
 
-/// Batch: `[hold, account, key, face, price, model, amount, state, cost, resolved_at]`.
+/// Batch: `[hold, account, key, face, price, model, amount, state, cap, cost, resolved_at]`.
 const INSERT_HOLDS: &str = "INSERT INTO ledger_hold
     (id, account_id, instance_id, key_id, face_id, price_id, model, amount, state, cost,
-     flush_seq, opened_at, resolved_at)
-    SELECT {id:0}, {id:1}, $2, {id:2}, {id:3}, {int:4}, {text:5}, {int:6}, {int:7}, {int:8},
-        $3, $4, {int:9}
+     cap_account_id, flush_seq, opened_at, resolved_at)
+    SELECT {id:0}, {id:1}, $2, {id:2}, {id:3}, {int:4}, {text:5}, {int:6}, {int:7}, {int:9},
+        {id:8}, $3, $4, {int:10}
     FROM {batch}";
+
+/// Batch: `[hold, amount before, amount]`.
+const EXTEND_HOLDS: &str = "UPDATE ledger_hold SET amount = {int:2}
+    FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1
+    AND ledger_hold.instance_id = {me2} AND ledger_hold.amount = {int:1}";
+
+/// Batch: `[hold, cost so far]`.
+const CHECKPOINT_HOLDS: &str = "UPDATE ledger_hold SET checkpoint = {int:1}
+    FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1
+    AND ledger_hold.instance_id = {me2} AND ledger_hold.amount >= {int:1}";
 
 /// Batch: `[hold, state, cost, amount, account]`. Compare-and-set on `open` (I2).
 const RESOLVE_HOLDS: &str = "UPDATE ledger_hold
@@ -97,12 +135,18 @@ const INSERT_TRANSFERS: &str = "INSERT INTO ledger_transfer
     (id, kind, debit_account, credit_account, amount, hold_id, instance_id, flush_seq, created_at)
     SELECT {id:0}, {int:1}, {id:2}, {id:3}, {int:4}, {id:0}, $2, $3, $4 FROM {batch}";
 
-/// Batch: `[hold, six buckets, source, finish]`.
-const INSERT_USAGE: &str = "INSERT INTO ledger_usage
+/// Batch: `[hold, six buckets, source, finish]`. A checkpoint's row is replaced by the next one and
+/// at last by the settlement's. (`WHERE true` tells SQLite that no join follows.)
+const WRITE_USAGE: &str = "INSERT INTO ledger_usage
     (hold_id, in_uncached, in_cache_read, in_cache_write_5m, in_cache_write_1h, out_text,
      out_reasoning, usage_source, finish)
     SELECT {id:0}, {int:1}, {int:2}, {int:3}, {int:4}, {int:5}, {int:6}, {int:7}, {int:8}
-    FROM {batch}";
+    FROM {batch} WHERE true
+    ON CONFLICT (hold_id) DO UPDATE SET in_uncached = excluded.in_uncached,
+        in_cache_read = excluded.in_cache_read, in_cache_write_5m = excluded.in_cache_write_5m,
+        in_cache_write_1h = excluded.in_cache_write_1h, out_text = excluded.out_text,
+        out_reasoning = excluded.out_reasoning, usage_source = excluded.usage_source,
+        finish = excluded.finish";
 
 /// Batch: `[hold, provider, model, upstream id, status, started, ended]`.
 const INSERT_ATTEMPTS: &str = "INSERT INTO ledger_attempt
@@ -127,13 +171,18 @@ const FENCED: &str = "SELECT id FROM ledger_instance WHERE state = 3 ORDER BY id
 
 const LOCK_INSTANCE: &str = "SELECT state FROM ledger_instance WHERE id = $1{lock}";
 
-const OPEN_HOLDS: &str = "SELECT id, account_id, amount, checkpoint FROM ledger_hold
+const OPEN_HOLDS: &str =
+    "SELECT id, account_id, amount, checkpoint, cap_account_id FROM ledger_hold
     WHERE instance_id = $1 AND state = 1 ORDER BY id LIMIT $2";
 
 /// Batch: `[hold, cost]`.
 const RECOVER_HOLDS: &str = "UPDATE ledger_hold
     SET state = 4, cost = {int:1}, resolved_at = $2
     FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1";
+
+/// Batch: `[hold, cost]`. The usage of the checkpoint is what was billed.
+const RECOVER_USAGE: &str = "UPDATE ledger_usage SET finish = 6
+    FROM {batch} WHERE ledger_usage.hold_id = {id:0}";
 
 const OPEN_LEASES: &str = "SELECT account_id, granted, posted, folded FROM ledger_lease
     WHERE instance_id = $1 AND state = 1 ORDER BY account_id";
@@ -158,13 +207,17 @@ impl Statements {
             fence: fill(FENCE),
             read_instance: fill(READ_INSTANCE),
             read_accounts: fill(READ_ACCOUNTS),
+            read_leases: fill(READ_LEASES),
+            read_rows: fill(READ_ROWS),
             update_accounts: fill(UPDATE_ACCOUNTS),
             update_leases: fill(UPDATE_LEASES),
             insert_leases: fill(INSERT_LEASES),
             insert_holds: fill(INSERT_HOLDS),
+            extend_holds: fill(EXTEND_HOLDS),
+            checkpoint_holds: fill(CHECKPOINT_HOLDS),
             resolve_holds: fill(RESOLVE_HOLDS),
             insert_transfers: fill(INSERT_TRANSFERS),
-            insert_usage: fill(INSERT_USAGE),
+            write_usage: fill(WRITE_USAGE),
             insert_attempts: fill(INSERT_ATTEMPTS),
             read_holds: fill(READ_HOLDS),
             register: fill(REGISTER),
@@ -174,6 +227,7 @@ impl Statements {
             lock_instance: fill(LOCK_INSTANCE),
             open_holds: fill(OPEN_HOLDS),
             recover_holds: fill(RECOVER_HOLDS),
+            recover_usage: fill(RECOVER_USAGE),
             open_leases: fill(OPEN_LEASES),
             close_leases: fill(CLOSE_LEASES),
             set_instance_state: fill(SET_INSTANCE_STATE),
@@ -182,21 +236,23 @@ impl Statements {
 }
 
 /// Most columns of a batch row.
-const COLUMNS_MAX: usize = 10;
+const COLUMNS_MAX: usize = 11;
 
 fn fill(backend: DbBackend, text: &str) -> String {
     let sqlite = backend == DbBackend::Sqlite;
     let mut sql = if sqlite {
         // `$1` would be a name to SQLite, `?1` is the first parameter to every driver.
         text.replace("{batch}", "json_each($1) AS b")
-            .replace('$', "?")
             .replace("{lock}", "")
             .replace("{me}", "iif(b.id >= 0, $3, NULL)")
+            .replace("{me2}", "iif(b.id >= 0, $2, NULL)")
+            .replace('$', "?")
             .replace("{now}", "CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
     } else {
         text.replace("{batch}", "jsonb_array_elements($1::jsonb) AS b(value)")
             .replace("{lock}", " FOR UPDATE")
             .replace("{me}", "$3")
+            .replace("{me2}", "$2")
             .replace("{now}", "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
     };
     for column in 0..COLUMNS_MAX {
@@ -243,7 +299,12 @@ mod tests {
             &sql.insert_holds,
             &sql.resolve_holds,
             &sql.insert_transfers,
-            &sql.insert_usage,
+            &sql.write_usage,
+            &sql.read_leases,
+            &sql.read_rows,
+            &sql.extend_holds,
+            &sql.checkpoint_holds,
+            &sql.recover_usage,
             &sql.insert_attempts,
             &sql.read_holds,
             &sql.open_holds,
@@ -277,7 +338,10 @@ mod tests {
             (&sql.update_accounts, "ledger_account USING PRIMARY KEY (id=?)"),
             (&sql.update_leases, "ledger_lease USING PRIMARY KEY (instance_id=? AND account_id=?)"),
             (&sql.resolve_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
+            (&sql.extend_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
+            (&sql.checkpoint_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
             (&sql.recover_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
+            (&sql.read_leases, "USING INDEX ledger_lease_account (account_id=?)"),
             (&sql.open_holds, "ledger_hold USING INDEX ledger_hold_open"),
         ] {
             assert!(steps_of(sql).contains(lookup), "{}\n{sql}", steps_of(sql));

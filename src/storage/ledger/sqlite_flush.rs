@@ -14,20 +14,21 @@ use tokio::sync::oneshot;
 use super::{
     super::StorageError,
     FlushError, WHAT,
-    decide::decide,
+    decide::{Books, decide},
     flush::{self, FlushHead},
+    rows::Leases,
     sql::{Statements, statements},
     writes::{Rows, Writes},
 };
 use crate::domain::{
     AccountId, InstanceId, NanoUsd, clock,
-    ledger::{AccountRow, FlushBatch, FlushReply},
+    ledger::{AccountRow, FlushBatch, FlushReply, LeaseRow},
 };
 
 /// How long a flush waits for the other writing connection (an import, a top-up).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements of a flush, all kept prepared.
-const STATEMENTS_PREPARED_MAX: usize = 16;
+const STATEMENTS_PREPARED_MAX: usize = 20;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -158,19 +159,34 @@ impl Tx<'_> {
         if self.execute(&self.sql.fence, fenced)? != 1 {
             return Ok(None);
         }
-        if batch.opens.is_empty() && batch.resolves.is_empty() && batch.free.is_empty() {
+        if batch.is_empty() {
             return Ok(Some(FlushReply::default()));
         }
         let now = clock::now().0;
-        let rows = self.accounts(&flush::account_ids(batch).into())?;
-        let decision = decide(rows, batch).map_err(|contradiction| FlushError::Contradiction {
+        let books = self.books(head.instance, batch)?;
+        let decision = decide(books, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
         self.write(head, &Writes::new(batch, &decision, now), now)?;
-        Ok(Some(FlushReply {
-            verdicts: decision.verdicts,
-            accounts: decision.rows.into_values().collect(),
-        }))
+        Ok(Some(flush::reply(decision)))
+    }
+
+    fn books(&self, me: InstanceId, batch: &FlushBatch) -> Result<Books, FlushError> {
+        let rows: Rows = flush::ids(batch.row_ids()).into();
+        let mut rows = if rows.count == 0 { BTreeMap::new() } else { self.accounts(&rows)? };
+        let ids: Rows = flush::ids(batch.lease_ids()).into();
+        let mut leases = flush::no_leases(batch);
+        if ids.count > 0 {
+            let read = || {
+                let mut statement = self.connection.prepare_cached(&self.sql.read_leases)?;
+                let found = statement.query_map(params![ids.json, me.0.as_bytes()], lease)?;
+                found.collect::<Result<Vec<_>, _>>()
+            };
+            for found in read().map_err(|error| lost(&error))? {
+                flush::note_leases(found, &mut rows, &mut leases);
+            }
+        }
+        Ok(Books { rows, leases })
     }
 
     fn accounts(&self, ids: &Rows) -> Result<BTreeMap<AccountId, AccountRow>, FlushError> {
@@ -185,14 +201,27 @@ impl Tx<'_> {
     fn write(&self, head: FlushHead, writes: &Writes, now: i64) -> Result<(), FlushError> {
         let sql = self.sql;
         let instance = head.instance.0.as_bytes();
-        let Writes { accounts, leases, holds, ends, transfers, usage, attempts } = writes;
+        let Writes {
+            accounts,
+            leases,
+            holds,
+            extends,
+            checkpoints,
+            ends,
+            transfers,
+            usage,
+            attempts,
+        } = writes;
         self.step("accounts", accounts, &sql.update_accounts, params![accounts.json])?;
         self.leases(head.instance, head.seq, leases, now)?;
         self.step("open", holds, &sql.insert_holds, params![holds.json, instance, head.seq, now])?;
+        self.step("extend", extends, &sql.extend_holds, params![extends.json, instance])?;
+        let points = params![checkpoints.json, instance];
+        self.step("checkpoint", checkpoints, &sql.checkpoint_holds, points)?;
         self.step("resolve", ends, &sql.resolve_holds, params![ends.json, now, instance])?;
         let books = params![transfers.json, instance, head.seq, now];
         self.step("transfers", transfers, &sql.insert_transfers, books)?;
-        self.step("usage", usage, &sql.insert_usage, params![usage.json])?;
+        self.step("usage", usage, &sql.write_usage, params![usage.json])?;
         self.step("attempts", attempts, &sql.insert_attempts, params![attempts.json])
     }
 
@@ -239,7 +268,7 @@ impl Tx<'_> {
     }
 }
 
-/// Reads `id, credits, debits, leased, overdraft_limit, flags`.
+/// Reads `id, credits, debits, leased, overdraft_limit, flags, recall_seq`.
 fn account(row: &Row<'_>) -> Result<AccountRow, rusqlite::Error> {
     let id: [u8; 16] = row.get(0)?;
     Ok(AccountRow {
@@ -249,6 +278,24 @@ fn account(row: &Row<'_>) -> Result<AccountRow, rusqlite::Error> {
         leased: NanoUsd(row.get(3)?),
         overdraft_limit: NanoUsd(row.get(4)?),
         flags: row.get(5)?,
+        recall_seq: row.get(6)?,
+        unfolded: NanoUsd::ZERO,
+        leases: 0,
+    })
+}
+
+/// Reads `account, unfolded, leases, granted, posted, folded`.
+fn lease(row: &Row<'_>) -> Result<Leases, rusqlite::Error> {
+    let id: [u8; 16] = row.get(0)?;
+    Ok(Leases {
+        unfolded: NanoUsd(row.get(1)?),
+        count: row.get(2)?,
+        mine: LeaseRow {
+            account_id: AccountId(uuid::Uuid::from_bytes(id)),
+            granted: NanoUsd(row.get(3)?),
+            posted: NanoUsd(row.get(4)?),
+            folded: NanoUsd(row.get(5)?),
+        },
     })
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::{
     AccountId, NanoUsd,
-    ledger::{FlushBatch, HoldOpen, HoldState, OpenVerdict},
+    ledger::{ExtendVerdict, Finish, FlushBatch, HoldOpen, HoldState, OpenVerdict},
 };
 
 /// The rows of one statement.
@@ -36,9 +36,13 @@ pub(super) struct Writes {
     pub(super) leases: Rows,
     /// Step 6: what is opened.
     pub(super) holds: Rows,
+    /// Step 6: what becomes larger.
+    pub(super) extends: Rows,
+    /// Step 6: what has been used so far.
+    pub(super) checkpoints: Rows,
     /// Step 6: what is resolved.
     pub(super) ends: Rows,
-    /// Step 7, here and below: what is never changed again.
+    /// Step 7, here and below: what is never changed again (but a checkpoint's usage).
     pub(super) transfers: Rows,
     pub(super) usage: Rows,
     pub(super) attempts: Rows,
@@ -48,21 +52,28 @@ impl Writes {
     pub(super) fn new(batch: &FlushBatch, decision: &Decision, now: i64) -> Self {
         let count = batch.resolves.len() + batch.free.len();
         let mut transfers = Payload::with_capacity(count, 144);
-        let mut usage = Payload::with_capacity(count, 80);
+        let mut usage = Payload::with_capacity(count + batch.checkpoints.len(), 80);
         let mut attempts = Payload::with_capacity(count, 192);
         for end in batch.resolves.iter().chain(batch.free.iter().map(|free| &free.resolve)) {
             if !end.is_void() {
                 rows::transfers(&mut transfers, end);
-                rows::usage(&mut usage, end);
+                rows::usage(&mut usage, end.hold_id, &end.usage, end.basis, end.finish);
             }
             if let Some(attempt) = &end.attempt {
                 rows::attempt(&mut attempts, end.hold_id, attempt);
             }
         }
+        let mut checkpoints = Payload::with_capacity(batch.checkpoints.len(), 56);
+        for point in &batch.checkpoints {
+            checkpoints.row().id(point.hold_id.0).int(point.cost.0);
+            rows::usage(&mut usage, point.hold_id, &point.usage, point.basis, Finish::Running);
+        }
         Self {
             accounts: accounts(&decision.changes),
             leases: leases(&decision.changes),
             holds: holds(batch, decision, now).into(),
+            extends: extends(batch, decision).into(),
+            checkpoints: checkpoints.into(),
             ends: ends(batch).into(),
             transfers: transfers.into(),
             usage: usage.into(),
@@ -74,8 +85,14 @@ impl Writes {
 /// One row per account, so that each account row is written once.
 pub(super) fn accounts(changes: &BTreeMap<AccountId, Change>) -> Rows {
     let mut accounts = Payload::with_capacity(changes.len(), 80);
-    for (id, change) in changes {
-        accounts.row().id(id.0).int(change.grant).int(change.release).int(change.charge);
+    for (id, change) in changes.iter().filter(|(_, change)| change.touches_row()) {
+        accounts
+            .row()
+            .id(id.0)
+            .int(change.grant)
+            .int(change.give_back)
+            .int(change.fold)
+            .int(change.is_recall.into());
     }
     accounts.into()
 }
@@ -83,17 +100,17 @@ pub(super) fn accounts(changes: &BTreeMap<AccountId, Change>) -> Rows {
 /// What the changes do to the instance's leases.
 pub(super) fn leases(changes: &BTreeMap<AccountId, Change>) -> Rows {
     let mut leases = Payload::with_capacity(changes.len(), 64);
-    for (id, change) in changes {
-        let granted = change.grant - (change.release - change.charge);
-        leases.row().id(id.0).int(granted).int(change.charge);
+    for (id, change) in changes.iter().filter(|(_, change)| change.touches_lease()) {
+        let granted = change.grant - change.give_back;
+        leases.row().id(id.0).int(granted).int(change.charge).int(change.fold);
     }
     leases.into()
 }
 
 fn holds(batch: &FlushBatch, decision: &Decision, now: i64) -> Payload {
     let mut holds = Payload::with_capacity(batch.opens.len() + batch.free.len(), 224);
-    for (open, verdict) in batch.opens.iter().zip(&decision.verdicts) {
-        if let OpenVerdict::Granted { amount } = verdict {
+    for (open, verdict) in batch.opens.iter().zip(&decision.opens) {
+        if let OpenVerdict::Granted { amount, .. } = verdict {
             hold_columns(&mut holds, open, *amount, HoldState::Open);
             holds.null().null();
         }
@@ -115,7 +132,18 @@ fn hold_columns(payload: &mut Payload, open: &HoldOpen, amount: NanoUsd, state: 
         .int(open.price_id.0)
         .text(&open.model)
         .int(amount.0)
-        .int(state.db_code().into());
+        .int(state.db_code().into())
+        .id_or_null(open.cap_id.map(|id| id.0));
+}
+
+fn extends(batch: &FlushBatch, decision: &Decision) -> Payload {
+    let mut extends = Payload::with_capacity(batch.extends.len(), 80);
+    for (extend, verdict) in batch.extends.iter().zip(&decision.extends) {
+        if let ExtendVerdict::Granted { amount } = verdict {
+            extends.row().id(extend.hold_id.0).int(extend.from.0).int(amount.0);
+        }
+    }
+    extends
 }
 
 fn ends(batch: &FlushBatch) -> Payload {

@@ -12,7 +12,7 @@ use faces::{
 };
 use futures_util::future::join_all;
 
-use super::{Books, granted, instance, opens, resolves, settle, void, wallet};
+use super::{Books, granted, instance, leg, opens, resolves, settle, void, wallet};
 use crate::store::TestStore;
 
 async fn sixty_four_openers_share_credit_for_ten(store: TestStore) {
@@ -26,7 +26,7 @@ async fn sixty_four_openers_share_credit_for_ten(store: TestStore) {
                 other => break other.unwrap(),
             }
         };
-        granted(&reply.verdicts)
+        granted(&reply.opens)
     });
     let granted: usize = join_all(openers).await.into_iter().sum();
     assert_eq!(granted, 10);
@@ -42,12 +42,15 @@ async fn one_flush_grants_in_order_until_the_credit_ends(store: TestStore) {
     let reply = books.flush(1, batch).await.unwrap();
     let row = books.row().await;
     assert_eq!(
-        reply.verdicts,
+        reply.opens,
         [
-            OpenVerdict::Granted { amount: NanoUsd(600) },
-            OpenVerdict::Denied(faces::domain::ledger::AccountRow { leased: NanoUsd(600), ..row }),
-            OpenVerdict::Granted { amount: NanoUsd(400) },
-            OpenVerdict::Denied(row),
+            OpenVerdict::Granted { amount: NanoUsd(600), affordable: NanoUsd(1_000) },
+            OpenVerdict::Denied {
+                row: faces::domain::ledger::AccountRow { leased: NanoUsd(600), ..row },
+                is_recalled: false,
+            },
+            OpenVerdict::Granted { amount: NanoUsd(400), affordable: NanoUsd(400) },
+            OpenVerdict::Denied { row, is_recalled: false },
         ]
     );
     assert_eq!(reply.accounts, [row]);
@@ -76,7 +79,10 @@ async fn what_a_flush_gives_back_can_be_granted_by_it(store: TestStore) {
     books.flush(1, opens(vec![first.clone()])).await.unwrap();
     let batch = FlushBatch { opens: vec![books.open(60)], ..resolves(vec![settle(&first, 40)]) };
     let reply = books.flush(2, batch).await.unwrap();
-    assert_eq!(reply.verdicts, [OpenVerdict::Granted { amount: NanoUsd(60) }]);
+    assert_eq!(
+        reply.opens,
+        [OpenVerdict::Granted { amount: NanoUsd(60), affordable: NanoUsd(60) }]
+    );
     books.assert_audit_is_clean().await;
 }
 
@@ -114,7 +120,10 @@ async fn the_same_flush_twice_is_the_same_flush(store: TestStore) {
     let batch = opens(vec![books.open(60), books.open(60)]);
     let first = books.flush(1, batch.clone()).await.unwrap();
     let again = books.flush(1, batch).await.unwrap();
-    assert_eq!(first, again);
+    assert_eq!(
+        (granted(&first.opens), granted(&again.opens), first.opens[1], first.leases),
+        (1, 1, again.opens[1], again.leases)
+    );
     assert_eq!(books.row().await.leased, NanoUsd(60));
     let other = books.flush(1, opens(vec![books.open(1)])).await;
     assert!(matches!(other, Err(FlushError::OutOfSequence { sent: 1, durable: 1 })), "{other:?}");
@@ -182,12 +191,13 @@ async fn frozen_and_unknown_accounts_get_their_own_verdicts(store: TestStore) {
     set_frozen(&books.db, books.account, true).await.unwrap();
     let mut unknown = books.open(1);
     unknown.account_id = faces::domain::AccountId::generate();
+    unknown.legs = vec![leg(unknown.account_id)];
     let batch =
         FlushBatch { opens: vec![books.open(1), unknown], ..resolves(vec![settle(&held, 40)]) };
     let reply = books.flush(2, batch).await.unwrap();
     let row = books.row().await;
     assert_eq!((row.flags, row.debits), (FLAG_FROZEN, NanoUsd(40)));
-    assert_eq!(reply.verdicts, [OpenVerdict::Blocked(row), OpenVerdict::NoAccount]);
+    assert_eq!(reply.opens, [OpenVerdict::Blocked(row), OpenVerdict::NoAccount]);
     books.assert_audit_is_clean().await;
 }
 
@@ -195,8 +205,11 @@ async fn amounts_at_the_edge_of_i64_stay_exact(store: TestStore) {
     let books = Books::new(&store, i64::MAX).await;
     let open = books.open(i64::MAX);
     let reply = books.flush(1, opens(vec![open.clone(), books.open(1)])).await.unwrap();
-    assert_eq!(reply.verdicts[0], OpenVerdict::Granted { amount: NanoUsd(i64::MAX) });
-    assert!(matches!(reply.verdicts[1], OpenVerdict::Denied(_)));
+    assert_eq!(
+        reply.opens[0],
+        OpenVerdict::Granted { amount: NanoUsd(i64::MAX), affordable: NanoUsd(i64::MAX) }
+    );
+    assert!(matches!(reply.opens[1], OpenVerdict::Denied { .. }));
     books.flush(2, resolves(vec![settle(&open, i64::MAX)])).await.unwrap();
     let row = books.row().await;
     assert_eq!(
@@ -214,11 +227,12 @@ async fn a_flush_over_many_accounts_and_holds_keeps_them_apart(store: TestStore)
         for hold in 0..32 {
             let mut open = books.open(account + hold);
             open.account_id = id;
+            open.legs = vec![leg(id)];
             all.push(open);
         }
     }
     let reply = books.flush(1, opens(all.clone())).await.unwrap();
-    assert_eq!(granted(&reply.verdicts), 256);
+    assert_eq!(granted(&reply.opens), 256);
     let ends = all.iter().map(|open| settle(open, open.amount.0 / 2)).collect();
     let reply = books.flush(2, resolves(ends)).await.unwrap();
     assert_eq!(reply.accounts.len(), 8);

@@ -2,17 +2,19 @@
 
 mod auditing;
 mod flush;
+mod leases;
 mod recovery;
 mod room;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use faces::{
     domain::{
         AccountId, ChargeRate, HoldId, InstanceId, NanoUsd, PriceId, TokenPrices, Usage,
         UsageBasis,
         ledger::{
-            AccountRow, Attempt, Finish, FlushBatch, FlushReply, HoldOpen, HoldResolve, OpenVerdict,
+            AccountRow, Attempt, Checkpoint, Finish, FlushBatch, FlushReply, HoldOpen, HoldResolve,
+            LeaseOp, Leg, OpenVerdict,
         },
     },
     storage::{
@@ -57,14 +59,16 @@ impl Books {
         self.open_between(amount, amount)
     }
 
-    fn open_between(&self, amount_min: i64, amount: i64) -> HoldOpen {
+    fn open_between(&self, funds_min: i64, amount: i64) -> HoldOpen {
         HoldOpen {
             hold_id: HoldId::generate(),
             account_id: self.account,
             key_id: None,
             face_id: None,
             amount: NanoUsd(amount),
-            amount_min: NanoUsd(amount_min),
+            cap_id: None,
+            funds_min: NanoUsd(funds_min),
+            legs: vec![leg(self.account)],
             price_id: self.price,
             model: "m \"quoted\" \u{0}".to_owned(),
         }
@@ -104,8 +108,20 @@ fn opens(opens: Vec<HoldOpen>) -> FlushBatch {
     FlushBatch { opens, ..FlushBatch::default() }
 }
 
+/// Everything that a hold needs comes from the account's row.
+fn leg(account_id: AccountId) -> Leg {
+    let none = NanoUsd::ZERO;
+    Leg { account_id, aside: none, spare: none, want: none, is_shared: false }
+}
+
+/// Ends holds, gives their rests back and folds the charges.
 fn resolves(resolves: Vec<HoldResolve>) -> FlushBatch {
-    FlushBatch { resolves, ..FlushBatch::default() }
+    let mut rests: BTreeMap<AccountId, i64> = BTreeMap::new();
+    for end in &resolves {
+        *rests.entry(end.account_id).or_default() += end.amount.0 - end.charge.0;
+    }
+    let lease = |(account_id, rest)| LeaseOp { account_id, give_back: NanoUsd(rest), fold: true };
+    FlushBatch { leases: rests.into_iter().map(lease).collect(), resolves, ..FlushBatch::default() }
 }
 
 /// Settles `open` with `cost`, of which the hold's amount is charged.
@@ -114,6 +130,7 @@ fn settle(open: &HoldOpen, cost: i64) -> HoldResolve {
     HoldResolve {
         hold_id: open.hold_id,
         account_id: open.account_id,
+        cap_id: open.cap_id,
         amount: open.amount,
         charge: NanoUsd(charge),
         overrun: NanoUsd(cost - charge),
@@ -129,6 +146,16 @@ fn settle(open: &HoldOpen, cost: i64) -> HoldResolve {
             started_at: 1,
             ended_at: 2,
         }),
+    }
+}
+
+/// What `open` has used so far.
+fn checkpoint(open: &HoldOpen, cost: i64) -> Checkpoint {
+    Checkpoint {
+        hold_id: open.hold_id,
+        cost: NanoUsd(cost),
+        usage: Usage { output_text: cost.cast_unsigned(), ..Usage::default() },
+        basis: UsageBasis::Counted,
     }
 }
 

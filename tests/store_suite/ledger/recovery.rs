@@ -1,11 +1,13 @@
 //! Recovery after a crash.
 
 use faces::{
-    domain::NanoUsd,
+    domain::{NanoUsd, ledger::FlushBatch},
     storage::ledger::{RecoveryReport, RecoveryScope, close_instance, recover},
 };
 
-use super::{Books, instance, opens, resolves, settle, spoil, wallet};
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use super::{Books, checkpoint, instance, leg, opens, resolves, settle, spoil, wallet};
 use crate::store::TestStore;
 
 async fn open_holds_of_a_dead_instance_end_at_their_checkpoint_once(store: TestStore) {
@@ -14,9 +16,10 @@ async fn open_holds_of_a_dead_instance_end_at_their_checkpoint_once(store: TestS
     let batch = opens(vec![delivered.clone(), silent, settled.clone()]);
     books.flush(1, batch).await.unwrap();
     books.flush(2, resolves(vec![settle(&settled, 100)])).await.unwrap();
-    let raw = store.raw().await;
-    let sql = "UPDATE ledger_hold SET checkpoint = 70 WHERE id = $1";
-    spoil(&raw, sql, vec![delivered.hold_id.0.into()]).await;
+    for (seq, cost) in [(3, 50), (4, 70)] {
+        let checkpoints = vec![checkpoint(&delivered, cost)];
+        books.flush(seq, FlushBatch { checkpoints, ..FlushBatch::default() }).await.unwrap();
+    }
     let me = instance(&books.db).await;
     let first = recover(&books.db, me, RecoveryScope::AllOthers).await.unwrap();
     assert_eq!(
@@ -27,6 +30,12 @@ async fn open_holds_of_a_dead_instance_end_at_their_checkpoint_once(store: TestS
     assert_eq!(again, RecoveryReport::default());
     let row = books.row().await;
     assert_eq!((row.leased, row.debits), (NanoUsd::ZERO, NanoUsd(170)));
+    let raw = store.raw().await;
+    let billed = "SELECT out_text FROM ledger_usage WHERE hold_id = $1 AND finish = 6";
+    let id = delivered.hold_id.0.into();
+    let statement = Statement::from_sql_and_values(raw.get_database_backend(), billed, [id]);
+    let usage = raw.query_one_raw(statement).await.unwrap().unwrap();
+    assert_eq!(usage.try_get_by_index::<i64>(0).unwrap(), 70);
     books.assert_audit_is_clean().await;
 }
 
@@ -38,6 +47,7 @@ async fn recovery_of_more_than_one_chunk_over_many_accounts(store: TestStore) {
         let holds = (0..400).map(|_| {
             let mut open = books.open(5);
             open.account_id = id;
+            open.legs = vec![leg(id)];
             open
         });
         seq += 1;

@@ -46,8 +46,11 @@ pub(super) const CHECKS: &[Check] = &[
         what: "the costs of an instance's holds in its lease on an account",
         sql: "SELECT l.account_id, CAST(COALESCE(h.cost, 0) AS TEXT), CAST(l.posted AS TEXT)
             FROM ledger_lease AS l
-            LEFT JOIN (SELECT instance_id, account_id, SUM(cost) AS cost FROM ledger_hold
-                GROUP BY instance_id, account_id) AS h
+            LEFT JOIN (SELECT c.instance_id, c.account_id, SUM(c.cost) AS cost
+                FROM (SELECT instance_id, account_id, cost FROM ledger_hold
+                    UNION ALL SELECT instance_id, cap_account_id, cost FROM ledger_hold
+                    WHERE cap_account_id IS NOT NULL) AS c
+                GROUP BY c.instance_id, c.account_id) AS h
             ON h.instance_id = l.instance_id AND h.account_id = l.account_id
             WHERE l.posted <> COALESCE(h.cost, 0)",
     },
@@ -138,10 +141,10 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         invariant: "I8",
-        what: "the settled hold of a usage row",
+        what: "the hold of a usage row: charged, or open when it is a checkpoint's",
         sql: "SELECT u.hold_id, NULL, NULL FROM ledger_usage AS u
-            LEFT JOIN ledger_hold AS h ON h.id = u.hold_id AND h.state = 2
-            WHERE h.id IS NULL",
+            LEFT JOIN ledger_hold AS h ON h.id = u.hold_id
+            WHERE h.id IS NULL OR h.state = 3 OR (h.state = 1) <> (u.finish = 8)",
     },
 ];
 

@@ -104,7 +104,7 @@ pub(super) async fn totals(snapshot: &Snapshot) -> Result<(Totals, Vec<Differenc
             AccountKind::Revenue => totals.revenue = balance,
             AccountKind::Overrun => totals.overrun = balance,
             AccountKind::ProviderCost => totals.provider_cost = balance,
-            AccountKind::Wallet => {}
+            AccountKind::Wallet | AccountKind::KeyCap => {}
         }
     }
     let imbalance = Difference {
