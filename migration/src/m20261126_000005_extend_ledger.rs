@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::*;
 
 use crate::ddl;
 
-/// `ledger_hold.cap_account_id` and two indexes.
+/// `ledger_hold.cap_account_id` and the indexes that go with it.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -13,6 +13,9 @@ const UP: &[&str] = &[
     "ALTER TABLE ledger_hold ADD COLUMN cap_account_id {id} NULL",
     // A flush sums what the leases of its accounts have not folded.
     "CREATE INDEX ledger_lease_account ON ledger_lease (account_id) WHERE state = 1",
+    // What an account's running requests hold.
+    "DROP INDEX ledger_hold_open",
+    "CREATE INDEX ledger_hold_open ON ledger_hold (instance_id, account_id) WHERE state = 1",
     // A window of a key's budget is one row.
     "CREATE UNIQUE INDEX ledger_account_cap ON ledger_account (owner_id, window_start)
         WHERE kind = 2",
@@ -20,6 +23,8 @@ const UP: &[&str] = &[
 
 const DOWN: &[&str] = &[
     "DROP INDEX ledger_account_cap",
+    "DROP INDEX ledger_hold_open",
+    "CREATE INDEX ledger_hold_open ON ledger_hold (instance_id) WHERE state = 1",
     "DROP INDEX ledger_lease_account",
     "ALTER TABLE ledger_hold DROP COLUMN cap_account_id",
 ];

@@ -3,7 +3,7 @@
 use crate::domain::{
     AccountId, ChargeRate, HoldId, NanoUsd, Usage, UsageBasis,
     error_code::FundsReason,
-    ledger::{AccountRow, Attempt, Finish, FreeUse, HoldResolve},
+    ledger::{AccountRow, Attempt, Finish, FreeUse, HoldOpen, HoldResolve, LeaseRow, Leg},
 };
 
 /// Who pays for what was used.
@@ -134,41 +134,159 @@ pub fn denial_reason(row: &AccountRow, funds_min: NanoUsd) -> FundsReason {
     }
 }
 
-/// What an instance knows about one account: its own durable holds and the last row it saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What an instance knows about one account: its lease, what is reserved in it, and the last row
+/// that it saw. Credit moves here before anything is sent, so that it can't be spent twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct AccountCore {
     row: Option<AccountRow>,
+    /// The lease as the last reply told it, absolute.
+    granted: i64,
+    posted: i64,
+    folded: i64,
+    /// Reserved by holds that have not ended here, durable or on their way, and what waiting holds
+    /// have set aside.
+    held: i64,
     holds: u64,
-    held: NanoUsd,
+    /// Charged by ends that are on their way.
+    charging: i64,
+    ending: u64,
+    /// Given back, on its way.
+    returning: i64,
+    /// Whether a hold is on its way that takes all that the account has left.
+    is_acquiring: bool,
+}
+
+/// How a hold was answered in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reserved {
+    /// The lease covers it: the request may begin, and shows nothing before it is durable.
+    Here,
+    /// The row must decide.
+    Ask {
+        /// What the lease gives and wants.
+        leg: Leg,
+    },
+    /// The lease is about to get what the account has left: ask again then.
+    Later,
 }
 
 impl AccountCore {
-    pub(super) const fn new() -> Self {
-        Self { row: None, holds: 0, held: NanoUsd::ZERO }
+    /// What the lease has for a new hold.
+    const fn slack(&self) -> i64 {
+        self.granted - self.posted - self.held - self.charging - self.returning
     }
 
-    /// Takes over what a flush made durable: holds granted, holds ended, and the row after it.
+    /// Reserves for a hold. With `retains` the lease keeps what it has and takes all that the
+    /// account has left; a row that is not `is_fresh` is asked all the same, whether the account may
+    /// still spend.
     ///
     /// # Errors
-    /// [`Violation`] when the row breaks I1 or holds less than this instance's open holds (I7).
-    pub(super) fn durable(&mut self, change: &DurableChange) -> Result<(), Violation> {
-        self.holds = self.holds.saturating_add(change.granted).saturating_sub(change.ended);
-        let held = i128::from(self.held.0) + i128::from(change.granted_amount.0)
-            - i128::from(change.ended_amount.0);
-        // A rebuilt actor does not know the holds of its predecessor: their ends find nothing.
-        self.held = NanoUsd(i64::try_from(held.max(0)).unwrap_or(i64::MAX));
+    /// [`Violation::Lease`] (I7).
+    pub(super) fn reserve(
+        &mut self,
+        open: &HoldOpen,
+        retains: bool,
+        is_fresh: bool,
+    ) -> Result<Reserved, Violation> {
+        let slack = self.slack().max(0);
+        let needed = open.amount.max(open.funds_min).0;
+        if retains && is_fresh && slack >= needed {
+            self.held += open.amount.0;
+            self.holds += 1;
+            self.check(open.account_id)?;
+            return Ok(Reserved::Here);
+        }
+        // Nothing is left on the row, so nothing can be acquired: it only says why not.
+        let is_drained = is_fresh && self.row.is_some_and(|row| row.available() == NanoUsd::ZERO);
+        let acquires = retains && !is_drained;
+        if acquires && self.is_acquiring {
+            return Ok(Reserved::Later);
+        }
+        self.is_acquiring |= acquires;
+        let aside = if retains { slack.min(open.amount.0) } else { 0 };
+        self.held += aside;
+        self.holds += 1;
+        self.check(open.account_id)?;
+        let spare = if retains { slack - aside } else { 0 };
+        let leg = Leg {
+            account_id: open.account_id,
+            aside: NanoUsd(aside),
+            spare: NanoUsd(spare),
+            want: NanoUsd(if acquires { i64::MAX } else { 0 }),
+            is_shared: false,
+        };
+        Ok(Reserved::Ask { leg })
+    }
+
+    /// A hold ends: its rest is free here at once, or on its way back when nothing is retained.
+    /// Answers what to give back.
+    ///
+    /// # Errors
+    /// [`Violation::Lease`] (I7).
+    pub(super) fn end(&mut self, end: &HoldResolve, retains: bool) -> Result<NanoUsd, Violation> {
+        self.held -= end.amount.0;
+        self.holds = self.holds.saturating_sub(1);
+        self.charging += end.charge.0;
+        self.ending += 1;
+        let rest = if retains { 0 } else { end.amount.0 - end.charge.0 };
+        self.returning += rest;
+        self.check(end.account_id)?;
+        Ok(NanoUsd(rest))
+    }
+
+    /// Takes everything that is not reserved out of memory, to be given back; `None` when there is
+    /// nothing.
+    pub(super) fn give_back_all(&mut self) -> Option<NanoUsd> {
+        let slack = self.slack();
+        if slack <= 0 {
+            return None;
+        }
+        self.returning += slack;
+        Some(NanoUsd(slack))
+    }
+
+    /// Takes over what a flush made durable.
+    ///
+    /// # Errors
+    /// [`Violation`] when the row breaks I1 or the lease has less than what is reserved in it (I7).
+    pub(super) fn durable(
+        &mut self,
+        account: AccountId,
+        change: &DurableChange,
+    ) -> Result<(), Violation> {
+        if let Some(lease) = change.lease {
+            (self.granted, self.posted, self.folded) =
+                (lease.granted.0, lease.posted.0, lease.folded.0);
+        }
+        self.held += change.granted_amount.0 - change.aside.0;
+        self.holds = self.holds.saturating_sub(change.denied);
+        self.charging -= change.charged.0;
+        self.ending = self.ending.saturating_sub(change.ended);
+        self.returning -= change.given_back.0;
+        self.is_acquiring &= !change.is_acquired;
+        self.check(account)?;
         let Some(row) = change.row else { return Ok(()) };
         self.row = Some(row);
         let owed = i128::from(row.debits.0) + i128::from(row.leased.0);
         let funds = i128::from(row.credits.0) + i128::from(row.overdraft_limit.0);
         if owed > funds {
-            return Err(Violation::Insolvent { account: row.account_id });
+            return Err(Violation::Insolvent { account });
         }
-        if self.held > row.leased {
-            return Err(Violation::Unbacked {
-                account: row.account_id,
+        Ok(())
+    }
+
+    /// I7, in every build: what is reserved, charged and given back is within the lease.
+    fn check(&self, account: AccountId) -> Result<(), Violation> {
+        let parts = [self.held, self.charging, self.returning, self.posted];
+        // What waits for a row's grant is not reserved yet, so nothing here may be missing.
+        if self.slack() < 0 || parts.iter().any(|part| *part < 0) {
+            return Err(Violation::Lease {
+                account,
+                granted: self.granted,
+                posted: self.posted,
                 held: self.held,
-                leased: row.leased,
+                charging: self.charging,
+                returning: self.returning,
             });
         }
         Ok(())
@@ -179,7 +297,12 @@ impl AccountCore {
         self.row.as_ref()
     }
 
-    /// Open holds of this instance, as far as this generation knows.
+    /// Whether nothing of the account is in this process any more.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.holds == 0 && self.ending == 0 && self.returning == 0 && self.slack() == 0
+    }
+
+    /// Open holds, those that wait for their verdict included.
     pub(super) const fn holds(&self) -> u64 {
         self.holds
     }
@@ -190,18 +313,35 @@ impl AccountCore {
 pub(super) enum Violation {
     #[error("I1: account {account} owes more than it has")]
     Insolvent { account: AccountId },
-    #[error("I7: account {account} holds {held} here but {leased} in all")]
-    Unbacked { account: AccountId, held: NanoUsd, leased: NanoUsd },
+    #[error(
+        "I7: the lease on account {account} has {granted}: {posted} posted, {held} held, \
+         {charging} being charged, {returning} on the way back"
+    )]
+    Lease {
+        account: AccountId,
+        granted: i64,
+        posted: i64,
+        held: i64,
+        charging: i64,
+        returning: i64,
+    },
 }
 
 /// What one flush did to one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct DurableChange {
     pub(super) row: Option<AccountRow>,
-    pub(super) granted: u64,
+    pub(super) lease: Option<LeaseRow>,
+    /// Holds that the row granted, what they reserve, and what had been set aside for those that it
+    /// decided, granted or not.
     pub(super) granted_amount: NanoUsd,
+    pub(super) aside: NanoUsd,
+    pub(super) denied: u64,
+    /// Whether what the account had left was asked for.
+    pub(super) is_acquired: bool,
     pub(super) ended: u64,
-    pub(super) ended_amount: NanoUsd,
+    pub(super) charged: NanoUsd,
+    pub(super) given_back: NanoUsd,
 }
 
 #[cfg(test)]
@@ -251,36 +391,6 @@ mod tests {
             prop_assert!(resolve.overrun == NanoUsd::ZERO || resolve.charge == terms.amount);
             prop_assert!(!operator || resolve.charge == NanoUsd::ZERO);
         }
-
-        #[test]
-        fn holds_in_memory_follow_any_series_of_grants_and_ends(
-            amounts in proptest::collection::vec(0_i64..1_000_000, 1..40),
-        ) {
-            let mut core = AccountCore::new();
-            let account_id = AccountId::generate();
-            let row = |leased: i64| AccountRow {
-                account_id, credits: NanoUsd(1 << 40), debits: NanoUsd::ZERO,
-                leased: NanoUsd(leased), unfolded: NanoUsd::ZERO, leases: 1,
-                overdraft_limit: NanoUsd::ZERO, flags: 0, recall_seq: 0,
-            };
-            let mut held = 0;
-            for &amount in &amounts {
-                held += amount;
-                core.durable(&DurableChange {
-                    row: Some(row(held)), granted: 1, granted_amount: NanoUsd(amount),
-                    ..DurableChange::default()
-                }).unwrap();
-            }
-            prop_assert_eq!(core.holds(), amounts.len() as u64);
-            for &amount in &amounts {
-                held -= amount;
-                core.durable(&DurableChange {
-                    row: Some(row(held)), ended: 1, ended_amount: NanoUsd(amount),
-                    ..DurableChange::default()
-                }).unwrap();
-            }
-            prop_assert_eq!((core.holds(), core.held), (0, NanoUsd::ZERO));
-        }
     }
 
     #[test]
@@ -289,31 +399,6 @@ mod tests {
         let resolve = resolve(&terms(100, i64::MAX), outcome(usage, Payer::Customer));
         assert_eq!((resolve.charge, resolve.overrun), (NanoUsd::ZERO, NanoUsd::ZERO));
         assert_eq!((resolve.usage, resolve.basis), (Usage::default(), UsageBasis::Counted));
-    }
-
-    #[test]
-    fn a_row_that_breaks_an_invariant_is_noticed() {
-        let mut core = AccountCore::new();
-        let account_id = AccountId::generate();
-        let row = |credits: i64, leased: i64| AccountRow {
-            account_id,
-            credits: NanoUsd(credits),
-            debits: NanoUsd::ZERO,
-            leased: NanoUsd(leased),
-            unfolded: NanoUsd::ZERO,
-            leases: 1,
-            overdraft_limit: NanoUsd::ZERO,
-            flags: 0,
-            recall_seq: 0,
-        };
-        let grant = |row| DurableChange {
-            row: Some(row),
-            granted: 1,
-            granted_amount: NanoUsd(10),
-            ..DurableChange::default()
-        };
-        assert!(matches!(core.durable(&grant(row(5, 10))), Err(Violation::Insolvent { .. })));
-        assert!(matches!(core.durable(&grant(row(50, 10))), Err(Violation::Unbacked { .. })));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The flush in flight: what goes into it, and who hears what came of it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -9,23 +9,22 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    account::OpenHoldRequest,
     core::{DurableChange, HoldTerms},
     error::{HoldError, SettleError},
     gate::Place,
-    handle::Link,
     hold::{Hold, Settled},
-    writer::{EnqueueEnd, EnqueueFree},
+    writer::{EnqueueEnd, EnqueueFree, EnqueueOpen, EnqueueReturn, Waiter},
 };
 use crate::domain::{
-    AccountId, ChargeRate, NanoUsd,
-    ledger::{AccountRow, FlushBatch, FlushReply, LeaseOp, Leg, OpenVerdict},
+    AccountId, HoldId, NanoUsd,
+    ledger::{AccountRow, FlushBatch, FlushReply, HoldOpen, LeaseOp, OpenVerdict},
 };
 
 /// Something that waits for a flush.
 pub(super) enum Op {
-    Open(OpenHoldRequest),
+    Open(EnqueueOpen),
     End(EnqueueEnd),
+    Return(EnqueueReturn),
     Free(EnqueueFree),
 }
 
@@ -35,15 +34,9 @@ pub(super) struct InFlight {
     /// When it was sent for the first time: the try that was committed may be that one.
     pub(super) first_sent: Instant,
     pub(super) batch: Arc<FlushBatch>,
-    pub(super) opens: Vec<WaitingOpen>,
+    pub(super) opens: Vec<(Waiter, Place)>,
     pub(super) ends: Vec<Option<oneshot::Sender<Result<Settled, SettleError>>>>,
     pub(super) free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
-}
-
-pub(super) struct WaitingOpen {
-    reply: oneshot::Sender<Result<Hold, HoldError>>,
-    rate: ChargeRate,
-    _place: Place,
 }
 
 impl InFlight {
@@ -53,93 +46,86 @@ impl InFlight {
         u64::try_from(ops).unwrap_or(u64::MAX)
     }
 
-    /// Takes what waits, oldest first.
-    ///
-    /// With the policy `exact` a lease has what the running requests hold and nothing else: the rows
-    /// grant each hold, and its end gives the rest back and folds the charge.
+    /// Takes what waits, oldest first, as far as the end of a hold that would be opened by this same
+    /// flush. Charges are folded at once: the account's row is read for the bill anyway.
     pub(super) fn take(queue: &mut VecDeque<Op>, ops_max: usize, seq: i64) -> Self {
-        let count = queue.len().min(ops_max);
         let mut batch = FlushBatch::default();
         let (mut opens, mut ends, mut free) = (Vec::new(), Vec::new(), Vec::new());
-        let mut unused_of: BTreeMap<AccountId, i64> = BTreeMap::new();
-        for op in queue.drain(..count) {
-            match op {
-                Op::Open(OpenHoldRequest { mut request, reply, place }) => {
-                    request.open.legs = vec![exact_leg(request.open.account_id)];
-                    opens.push(WaitingOpen { reply, rate: request.rate, _place: place });
-                    batch.opens.push(request.open);
+        let mut given_back: BTreeMap<AccountId, i64> = BTreeMap::new();
+        let mut opened: HashSet<HoldId> = HashSet::new();
+        for _ in 0..ops_max {
+            if let Some(Op::End(end)) = queue.front()
+                && opened.contains(&end.resolve.hold_id)
+            {
+                break;
+            }
+            match queue.pop_front() {
+                Some(Op::Open(EnqueueOpen { open, waiter, place })) => {
+                    opened.insert(open.hold_id);
+                    opens.push((waiter, place));
+                    batch.opens.push(open);
                 }
-                Op::End(end) => {
-                    ends.push(end.reply);
-                    let unused = end.resolve.amount.0 - end.resolve.charge.0;
-                    *unused_of.entry(end.resolve.account_id).or_default() += unused;
-                    batch.resolves.push(end.resolve);
+                Some(Op::End(EnqueueEnd { resolve, give_back, reply })) => {
+                    ends.push(reply);
+                    *given_back.entry(resolve.account_id).or_default() += give_back.0;
+                    batch.resolves.push(resolve);
                 }
-                Op::Free(one) => {
+                Some(Op::Return(EnqueueReturn { account_id, amount })) => {
+                    *given_back.entry(account_id).or_default() += amount.0;
+                }
+                Some(Op::Free(one)) => {
                     free.push(one.reply);
                     batch.free.push(*one.free);
                 }
+                None => break,
             }
         }
-        batch.leases = unused_of
-            .into_iter()
-            .map(|(account_id, unused)| LeaseOp {
-                account_id,
-                give_back: NanoUsd(unused),
-                fold: true,
-            })
-            .collect();
+        let lease =
+            |(account_id, amount)| LeaseOp { account_id, give_back: NanoUsd(amount), fold: true };
+        batch.leases = given_back.into_iter().map(lease).collect();
         Self { seq, first_sent: Instant::now(), batch: Arc::new(batch), opens, ends, free }
     }
 
     /// What the flush did to each account.
     pub(super) fn changes(&self, reply: &FlushReply) -> BTreeMap<AccountId, DurableChange> {
-        let mut changes: BTreeMap<AccountId, DurableChange> = reply
-            .accounts
-            .iter()
-            .map(|row| (row.account_id, DurableChange { row: Some(*row), ..Default::default() }))
-            .collect();
+        let mut changes: BTreeMap<AccountId, DurableChange> = BTreeMap::new();
+        for row in &reply.accounts {
+            changes.entry(row.account_id).or_default().row = Some(*row);
+        }
+        for lease in &reply.leases {
+            changes.entry(lease.account_id).or_default().lease = Some(*lease);
+        }
         for (open, verdict) in self.batch.opens.iter().zip(&reply.opens) {
-            if let OpenVerdict::Granted { amount, .. } = verdict {
-                let change = changes.entry(open.account_id).or_default();
-                change.granted += 1;
-                change.granted_amount = NanoUsd(change.granted_amount.0.saturating_add(amount.0));
+            let change = changes.entry(open.account_id).or_default();
+            // A hold without legs is in the memory of its account already.
+            for leg in &open.legs {
+                add(&mut change.aside, leg.aside);
+                change.is_acquired |= leg.want > NanoUsd::ZERO;
+                if let OpenVerdict::Granted { amount, .. } = verdict {
+                    add(&mut change.granted_amount, *amount);
+                } else {
+                    change.denied += 1;
+                }
             }
         }
         for end in &self.batch.resolves {
             let change = changes.entry(end.account_id).or_default();
             change.ended += 1;
-            change.ended_amount = NanoUsd(change.ended_amount.0.saturating_add(end.amount.0));
+            add(&mut change.charged, end.charge);
+        }
+        for lease in &self.batch.leases {
+            add(&mut changes.entry(lease.account_id).or_default().given_back, lease.give_back);
         }
         changes
     }
 
     /// Answers everybody.
-    pub(super) fn answer(
-        self,
-        link: &Arc<Link>,
-        reply: &FlushReply,
-        changes: &BTreeMap<AccountId, DurableChange>,
-    ) {
+    pub(super) fn answer(self, reply: &FlushReply, changes: &BTreeMap<AccountId, DurableChange>) {
         let batch = self.batch;
-        for ((waiting, open), verdict) in self.opens.into_iter().zip(&batch.opens).zip(&reply.opens)
+        for (((waiter, _place), open), verdict) in
+            self.opens.into_iter().zip(&batch.opens).zip(&reply.opens)
         {
-            let answer = match *verdict {
-                OpenVerdict::Granted { amount, .. } => {
-                    let terms = HoldTerms {
-                        hold_id: open.hold_id,
-                        account_id: open.account_id,
-                        amount,
-                        rate: waiting.rate,
-                    };
-                    Ok(Hold::new(Arc::clone(link), terms))
-                }
-                OpenVerdict::Denied { row, .. } => Err(HoldError::Denied(row)),
-                OpenVerdict::Blocked(row) => Err(HoldError::Blocked(row)),
-                OpenVerdict::NoAccount => Err(HoldError::NoAccount),
-            };
-            // Nobody waits any more: the hold is dropped here, and so voids itself.
-            drop(waiting.reply.send(answer));
+            tell(waiter, open, verdict);
         }
         let row = |account: &AccountId| changes.get(account).and_then(|change| change.row);
         for (reply, end) in self.ends.into_iter().zip(&batch.resolves) {
@@ -158,13 +144,35 @@ impl InFlight {
     }
 }
 
-/// All of the hold, from the account's row.
-const fn exact_leg(account_id: AccountId) -> Leg {
-    Leg {
-        account_id,
-        aside: NanoUsd::ZERO,
-        spare: NanoUsd::ZERO,
-        want: NanoUsd::ZERO,
-        is_shared: false,
-    }
+/// Tells one hold's verdict.
+fn tell(waiter: Waiter, open: &HoldOpen, verdict: &OpenVerdict) {
+    let (rate, reply, link) = match waiter {
+        Waiter::Verdict { rate, reply, link } => (rate, reply, link),
+        Waiter::Ticket(durable) => {
+            let _ = durable.send(());
+            return;
+        }
+    };
+    let (hold_id, account_id) = (open.hold_id, open.account_id);
+    let answer = match *verdict {
+        OpenVerdict::Granted { amount, .. } => {
+            Ok(Hold::new(link, HoldTerms { hold_id, account_id, amount, rate }, None))
+        }
+        OpenVerdict::Denied { mut row, .. } => {
+            // What this instance had set aside for the hold is not in anybody's way.
+            for leg in open.legs.iter().filter(|leg| leg.account_id == row.account_id) {
+                row.leased.0 -= leg.aside.0;
+            }
+            Err(HoldError::Denied(row))
+        }
+        OpenVerdict::Blocked(row) => Err(HoldError::Blocked(row)),
+        OpenVerdict::NoAccount => Err(HoldError::NoAccount),
+    };
+    // Nobody waits any more: the hold is dropped here, and so voids itself.
+    drop(reply.send(answer));
+}
+
+/// Amounts of one flush; no account can hold more than `i64` in all.
+const fn add(sum: &mut NanoUsd, amount: NanoUsd) {
+    sum.0 = sum.0.saturating_add(amount.0);
 }

@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor as _, Addr, Handler, Message, dev::ToEnvelope, prelude::SendError};
+use actix::{
+    Actor as _, Addr, AsyncContext as _, Handler, Message, dev::ToEnvelope, prelude::SendError,
+};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{
-    account::{AccountActor, OpenHoldRequest},
+    account::{AccountActor, AccountShared, Changed, EndHold, OpenHoldRequest},
     core,
     error::{AccountsError, HoldError, SettleError},
     gate::Gate,
@@ -24,9 +26,9 @@ use super::{
     writer::{Drain, EnqueueEnd, EnqueueFree, LedgerWriter, ObserveWriter, TTL, WriterOptions},
 };
 use crate::{
-    config::limits::Limits,
+    config::{LeasePolicy, limits::Limits},
     domain::{
-        AccountId, ChargeRate, InstanceId,
+        AccountId, ChargeRate, InstanceId, NanoUsd,
         ledger::{AccountRow, FreeUse, HoldOpen},
     },
     storage::{Db, StorageError},
@@ -58,18 +60,35 @@ pub(super) type Live = RwLock<HashMap<AccountId, Addr<AccountActor>>>;
 #[derive(Debug)]
 pub(super) struct Link {
     writer: Addr<LedgerWriter>,
+    account: Option<Addr<AccountActor>>,
     pub(super) gate: Arc<Gate>,
     pub(super) wait: Duration,
 }
 
 impl Link {
-    pub(super) fn new(writer: Addr<LedgerWriter>, gate: Arc<Gate>, wait: Duration) -> Self {
-        Self { writer, gate, wait }
+    pub(super) fn new(
+        writer: Addr<LedgerWriter>,
+        account: Option<Addr<AccountActor>>,
+        gate: Arc<Gate>,
+        wait: Duration,
+    ) -> Self {
+        Self { writer, account, gate, wait }
     }
 
-    /// Hands an ending to the writer, now. Gives it back when the writer is gone.
-    pub(super) fn end(&self, end: EnqueueEnd) -> Result<(), EnqueueEnd> {
-        deliver(&self.writer, end)
+    /// Hands an ending to the account's actor, now; to the writer when that actor is gone (what the
+    /// hold leaves over stays in the lease then). Gives it back when the writer is gone too.
+    pub(super) fn end(&self, end: EndHold) -> Result<(), EndHold> {
+        let end = match &self.account {
+            Some(account) => match deliver(account, end) {
+                Ok(()) => return Ok(()),
+                Err(end) => end,
+            },
+            None => end,
+        };
+        let EndHold { resolve, reply } = end;
+        let direct = EnqueueEnd { resolve, give_back: NanoUsd::ZERO, reply };
+        deliver(&self.writer, direct)
+            .map_err(|EnqueueEnd { resolve, reply, .. }| EndHold { resolve, reply })
     }
 }
 
@@ -121,8 +140,12 @@ impl Accounts {
     ///
     /// # Errors
     /// [`AccountsError::Storage`]: the database refused or did not answer.
-    pub async fn start(db: Db, limits: &Limits) -> Result<Self, AccountsError> {
-        Self::start_with(Arc::new(db), limits).await
+    pub async fn start(
+        db: Db,
+        limits: &Limits,
+        policy: LeasePolicy,
+    ) -> Result<Self, AccountsError> {
+        Self::start_with(Arc::new(db), limits, policy).await
     }
 
     /// As [`Accounts::start`], on any store.
@@ -132,6 +155,7 @@ impl Accounts {
     pub async fn start_with(
         store: Arc<dyn LedgerStore>,
         limits: &Limits,
+        policy: LeasePolicy,
     ) -> Result<Self, AccountsError> {
         let instance = InstanceId::generate();
         let recovered = store.recover(instance).await?;
@@ -159,22 +183,28 @@ impl Accounts {
         })
         .start();
         let wait = Duration::from_millis(limits.ledger_wait_ms);
-        let link = Arc::new(Link::new(writer.clone(), Arc::clone(&gate), wait));
-        let registry = AccountRegistry::new(
-            Arc::clone(&live),
-            writer,
-            Arc::clone(&gate),
-            Duration::from_millis(limits.account_idle_ms),
-            Duration::from_millis(limits.cache_ttl_ms),
-        )
-        .start();
+        let link = Arc::new(Link::new(writer.clone(), None, Arc::clone(&gate), wait));
+        let idle = Duration::from_millis(limits.account_idle_ms);
+        let registry = AccountRegistry::create(|ctx| {
+            let shared = AccountShared {
+                registry: ctx.address(),
+                writer,
+                gate: Arc::clone(&gate),
+                fresh_for: Duration::from_millis(limits.cache_ttl_ms),
+                wait,
+                retains: policy == LeasePolicy::Auto && !store.is_shared(),
+            };
+            AccountRegistry::new(Arc::clone(&live), shared, idle)
+        });
         if store.is_shared() {
             LeaseKeeper::new(Arc::clone(&store), instance, gate).start();
         }
         Ok(Self { inner: Arc::new(Inner { store, instance, live, registry, link }) })
     }
 
-    /// Reserves credit for one request; answers when the hold is durable (gate 1).
+    /// Reserves credit for one request. The request may be sent to its provider as soon as this
+    /// answers, but nothing may be shown before [`Hold::durable`] (gate 1): a hold inside the
+    /// account's lease is still on its way to the database.
     ///
     /// # Errors
     /// [`HoldError`].
@@ -208,7 +238,7 @@ impl Accounts {
             Ok(Err(_)) | Err(_) => return Err(HoldError::OutcomeUnknown { hold_id }),
         };
         // Dropped here, the hold voids itself.
-        if hold.may_release() { Ok(hold) } else { Err(HoldError::Unavailable) }
+        if link.gate.is_live() { Ok(hold) } else { Err(HoldError::Unavailable) }
     }
 
     /// To the account's actor. The lock is held while sending, so that an actor that is being
@@ -251,6 +281,16 @@ impl Accounts {
                 Ok(Err(_)) => Err(SettleError::Stopped),
                 Err(_) => Err(SettleError::Pending),
             }
+        }
+    }
+
+    /// Tells that an account was frozen, unfrozen or topped up, so that this instance reads its row
+    /// before the next hold. (Other instances notice within `cache_ttl_ms`.)
+    pub fn changed(&self, account: AccountId) {
+        let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(actor) = live.get(&account) {
+            // One that is gone knows no row.
+            let _ = deliver(actor, Changed);
         }
     }
 

@@ -2,18 +2,19 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
 use super::{
+    account::EndHold,
     core::{self, HoldTerms, Outcome, Payer},
     error::{HoldError, SettleError},
     handle::Link,
-    writer::EnqueueEnd,
 };
 use crate::domain::{
     HoldId, NanoUsd, Usage, UsageBasis,
@@ -33,19 +34,7 @@ pub struct Settled {
     pub account: AccountRow,
 }
 
-/// How far a hold covers what was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Go on.
-    Covered,
-    /// The hold is used up and more was asked for: show nothing more until
-    /// [`Hold::poll_standing`] answers.
-    Waiting,
-    /// The hold is used up and there is no more: cut the request off here and settle.
-    Exhausted,
-}
-
-/// Reserved credit for one request, durable. Resolved exactly once (I2), whatever happens to the
+/// Reserved credit for one request. Resolved exactly once (I2), whatever happens to the
 /// request: [`Hold::settle`] or [`Hold::void`] consume it, and dropping it settles what was noted
 /// (as [`Finish::ClientGone`]), or voids it when nothing was.
 #[must_use = "dropping a hold resolves it"]
@@ -58,13 +47,20 @@ pub struct Hold {
 #[derive(Debug)]
 struct OpenHold {
     link: Arc<Link>,
+    /// `None` once the hold is durable.
+    ticket: Option<oneshot::Receiver<()>>,
     noted: Option<(Usage, UsageBasis)>,
     attempt: Option<Attempt>,
 }
 
 impl Hold {
-    pub(super) fn new(link: Arc<Link>, terms: HoldTerms) -> Self {
-        Self { open: Some(OpenHold { link, noted: None, attempt: None }), terms }
+    /// A hold that is durable (`ticket` is `None`), or will be when its ticket is called.
+    pub(super) fn new(
+        link: Arc<Link>,
+        terms: HoldTerms,
+        ticket: Option<oneshot::Receiver<()>>,
+    ) -> Self {
+        Self { open: Some(OpenHold { link, ticket, noted: None, attempt: None }), terms }
     }
 
     /// Its id; also the id of its charge and usage rows.
@@ -79,11 +75,13 @@ impl Hold {
         self.terms.amount
     }
 
-    /// Whether this instance still owns its holds, so that content may go to the client. `false`
-    /// after its own deadline (it could not renew itself) and after a stop.
+    /// Whether the hold is known to be durable and this instance still owns its holds, so that
+    /// content may go to the client. `false` after the instance's own deadline (it could not renew
+    /// itself) and after a stop.
     #[must_use]
     pub fn may_release(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.link.gate.is_live())
+        let released = |open: &OpenHold| open.ticket.is_none() && open.link.gate.is_live();
+        self.open.as_ref().is_some_and(released)
     }
 
     /// Ready when the hold is durable (gate 1): no byte of content may reach the client before.
@@ -93,29 +91,33 @@ impl Hold {
     ///
     /// # Cancel safety
     /// Polling again asks again.
-    pub fn poll_durable(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HoldError>> {
-        Poll::Ready(Ok(()))
+    pub fn poll_durable(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HoldError>> {
+        let Some(open) = &mut self.open else { return Poll::Ready(Err(HoldError::Unavailable)) };
+        if let Some(ticket) = &mut open.ticket {
+            // The writer drops tickets only when it stops for good.
+            ready!(Pin::new(ticket).poll(cx)).map_err(|_| HoldError::Unavailable)?;
+            open.ticket = None;
+        }
+        let is_live = open.link.gate.is_live();
+        Poll::Ready(if is_live { Ok(()) } else { Err(HoldError::Unavailable) })
     }
 
-    /// What the account could pay for this request when the hold was granted, the hold included.
-    #[must_use]
-    pub const fn affordable(&self) -> NanoUsd {
-        self.terms.amount
-    }
-
-    /// As [`Hold::note`], and says whether the hold still covers it. From 70 % of the hold on it
-    /// asks for more by itself; about once a second it writes a checkpoint.
-    pub fn progress(&mut self, usage: Usage, basis: UsageBasis) -> Standing {
-        self.note(usage, basis);
-        Standing::Covered
-    }
-
-    /// Waits while [`Hold::progress`] answered [`Standing::Waiting`].
+    /// Waits for [`Hold::poll_durable`], at most `ledger_wait_ms`.
+    ///
+    /// # Errors
+    /// As [`Hold::poll_durable`], and [`HoldError::OutcomeUnknown`] when there is no answer in time.
     ///
     /// # Cancel safety
-    /// Polling again asks again.
-    pub fn poll_standing(&mut self, _cx: &mut Context<'_>) -> Poll<Standing> {
-        Poll::Ready(Standing::Covered)
+    /// Dropping the future changes nothing; call it again to wait again.
+    pub async fn durable(&mut self) -> Result<(), HoldError> {
+        let hold_id = self.terms.hold_id;
+        let Some(wait) = self.open.as_ref().map(|open| open.link.wait) else {
+            return Err(HoldError::Unavailable);
+        };
+        let durable = std::future::poll_fn(|cx| self.poll_durable(cx));
+        tokio::time::timeout(wait, durable)
+            .await
+            .unwrap_or(Err(HoldError::OutcomeUnknown { hold_id }))
     }
 
     /// Notes what was used so far: what dropping the hold would bill. Cheap; call it as often as
@@ -193,7 +195,7 @@ impl Drop for Hold {
             ),
             Some(_) | None => core::void(&self.terms, open.attempt),
         };
-        if let Err(unsent) = open.link.end(EnqueueEnd { resolve: end, reply: None }) {
+        if let Err(unsent) = open.link.end(EndHold { resolve: end, reply: None }) {
             report_lost(&unsent);
         }
     }
@@ -203,7 +205,7 @@ type Sent = (oneshot::Receiver<Result<Settled, SettleError>>, Duration);
 
 fn send_end(link: &Arc<Link>, resolve: HoldResolve) -> Sent {
     let (reply, answer) = oneshot::channel();
-    if let Err(unsent) = link.end(EnqueueEnd { resolve, reply: Some(reply) }) {
+    if let Err(unsent) = link.end(EndHold { resolve, reply: Some(reply) }) {
         report_lost(&unsent);
     }
     (answer, link.wait)
@@ -218,7 +220,7 @@ async fn wait(sent: Option<Sent>) -> Result<Settled, SettleError> {
     }
 }
 
-fn report_lost(unsent: &EnqueueEnd) {
+fn report_lost(unsent: &EndHold) {
     log::error!(
         "the ledger has stopped: hold {} (charge {} nano-USD) is left to recovery",
         unsent.resolve.hold_id,

@@ -10,9 +10,9 @@
 //! writer never runs inside a request's future, and a request that is dropped cancels nothing: its
 //! hold is a guard that settles or voids itself.
 //!
-//! **Gates.** [`Accounts::hold`] answers when the hold is durable (gate 1);
-//! [`Hold::settle`] answers when the settlement is (gate 2). Between them
-//! [`Hold::may_release`] says whether this instance still owns its holds.
+//! **Gates.** [`Accounts::hold`] answers when the credit is reserved, which may be in memory only;
+//! [`Hold::durable`] when that is written (gate 1), [`Hold::settle`] when the settlement is (gate
+//! 2). Between them [`Hold::may_release`] says whether this instance still owns its holds.
 //!
 //! How it fails: [`HoldError`], [`SettleError`]. A broken invariant stops the writer for good:
 //! nothing is granted any more, [`Accounts::stopped`] tells why, and the holds that are left open
@@ -41,6 +41,6 @@ mod writer;
 pub use core::{Outcome, Payer, denial_reason};
 pub use error::{AccountsError, HoldError, SettleError};
 pub use handle::{Accounts, DrainReport, HoldRequest};
-pub use hold::{Hold, Settled, Standing};
+pub use hold::{Hold, Settled};
 pub use observe::Observation;
 pub use store::LedgerStore;

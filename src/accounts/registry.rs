@@ -1,7 +1,7 @@
-//! Who has an actor: spawns them, replaces those that panicked, lets idle ones go.
+//! Who has an actor: spawns them, sets accounts aside whose actor panicked, lets idle ones go.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,12 +9,10 @@ use std::{
 use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message, MessageResult};
 
 use super::{
-    account::{AccountActor, OpenHoldRequest, Passivate, Sweep},
+    account::{AccountActor, AccountShared, OpenHoldRequest, Passivate, Sweep},
     error::HoldError,
-    gate::Gate,
     handle::{Live, deliver},
     observe::RegistryObservation,
-    writer::LedgerWriter,
 };
 use crate::domain::AccountId;
 
@@ -60,29 +58,22 @@ pub(super) struct ObserveRegistry;
 pub(super) struct AccountRegistry {
     live: Arc<Live>,
     generations: HashMap<AccountId, u64>,
-    writer: Addr<LedgerWriter>,
-    gate: Arc<Gate>,
+    shared: AccountShared,
     idle: Duration,
-    blocked_for: Duration,
+    /// Accounts whose actor panicked: what their leases have is known to nobody.
+    broken: HashSet<AccountId>,
     panics: VecDeque<Instant>,
     seen: RegistryObservation,
 }
 
 impl AccountRegistry {
-    pub(super) fn new(
-        live: Arc<Live>,
-        writer: Addr<LedgerWriter>,
-        gate: Arc<Gate>,
-        idle: Duration,
-        blocked_for: Duration,
-    ) -> Self {
+    pub(super) fn new(live: Arc<Live>, shared: AccountShared, idle: Duration) -> Self {
         Self {
             live,
             generations: HashMap::new(),
-            writer,
-            gate,
+            shared,
             idle,
-            blocked_for,
+            broken: HashSet::new(),
             panics: VecDeque::new(),
             seen: RegistryObservation::default(),
         }
@@ -98,18 +89,10 @@ impl AccountRegistry {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(&account)
     }
 
-    fn spawn(&mut self, account: AccountId, ctx: &Context<Self>) -> Addr<AccountActor> {
+    fn spawn(&mut self, account: AccountId) -> Addr<AccountActor> {
         self.seen.started += 1;
         let generation = self.seen.started;
-        let actor = AccountActor::new(
-            account,
-            generation,
-            ctx.address(),
-            self.writer.clone(),
-            Arc::clone(&self.gate),
-            self.blocked_for,
-        )
-        .start();
+        let actor = AccountActor::new(account, generation, self.shared.clone()).start();
         self.generations.insert(account, generation);
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         live.insert(account, actor.clone());
@@ -136,21 +119,21 @@ impl Actor for AccountRegistry {
 impl Handler<Revive> for AccountRegistry {
     type Result = Result<(), HoldError>;
 
-    fn handle(&mut self, Revive(open): Revive, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Revive(open): Revive, _ctx: &mut Self::Context) -> Self::Result {
         let account = open.request.open.account_id;
         let known = {
             let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
             live.get(&account).cloned()
         };
-        let unsent = match known {
-            Some(actor) => match deliver(&actor, open) {
-                Ok(()) => return Ok(()),
-                Err(unsent) => unsent,
-            },
-            None => open,
-        };
-        let actor = self.spawn(account, ctx);
-        deliver(&actor, unsent).map_err(|_| HoldError::Unavailable)
+        if let Some(actor) = known {
+            // Who is in the map and gone has panicked; its last message is on its way here.
+            return deliver(&actor, open).map_err(|_| HoldError::Unavailable);
+        }
+        if self.broken.contains(&account) {
+            return Err(HoldError::Unavailable);
+        }
+        let actor = self.spawn(account);
+        deliver(&actor, open).map_err(|_| HoldError::Unavailable)
     }
 }
 
@@ -164,12 +147,16 @@ impl Handler<Exited> for AccountRegistry {
             return;
         }
         self.seen.panicked += 1;
-        log::error!("the actor of account {} panicked; it is made anew", exited.account);
+        self.broken.insert(exited.account);
+        log::error!(
+            "the actor of account {} panicked; it gets no new holds until the server starts again",
+            exited.account
+        );
         let now = Instant::now();
         self.panics.retain(|&at| now.duration_since(at) < PANICS_WINDOW);
         self.panics.push_back(now);
         if self.panics.len() > PANICS_MAX {
-            self.gate.stop("account actors keep panicking".to_owned());
+            self.shared.gate.stop("account actors keep panicking".to_owned());
         }
     }
 }

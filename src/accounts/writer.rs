@@ -17,20 +17,20 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::{
-    account::{Durable, OpenHoldRequest},
+    account::Durable,
     core::DurableChange,
     error::{HoldError, SettleError},
     flight::{InFlight, Op},
-    gate::Gate,
+    gate::{Gate, Place},
     handle::{Link, Live, deliver},
-    hold::Settled,
+    hold::{Hold, Settled},
     observe::WriterObservation,
     store::LedgerStore,
 };
 use crate::{
     domain::{
-        AccountId, InstanceId,
-        ledger::{AccountRow, FlushReply, FreeUse, HoldResolve},
+        AccountId, ChargeRate, InstanceId, NanoUsd,
+        ledger::{AccountRow, FlushReply, FreeUse, HoldOpen, HoldResolve},
     },
     storage::{StorageError, ledger::FlushError},
 };
@@ -55,13 +55,36 @@ const MAILBOX: usize = 4_096;
 /// A hold to be opened.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct EnqueueOpen(pub(super) OpenHoldRequest);
+pub(super) struct EnqueueOpen {
+    pub(super) open: HoldOpen,
+    pub(super) waiter: Waiter,
+    pub(super) place: Place,
+}
+
+/// Who waits for a hold.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// The account's row decides.
+    Verdict { rate: ChargeRate, reply: oneshot::Sender<Result<Hold, HoldError>>, link: Arc<Link> },
+    /// It is granted already, and may show nothing before this is called.
+    Ticket(oneshot::Sender<()>),
+}
+
+/// What a lease gives back.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(super) struct EnqueueReturn {
+    pub(super) account_id: AccountId,
+    pub(super) amount: NanoUsd,
+}
 
 /// A hold to be resolved. Never refused while the writer lives.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct EnqueueEnd {
     pub(super) resolve: HoldResolve,
+    /// The rest of the hold, when the lease does not keep it.
+    pub(super) give_back: NanoUsd,
     pub(super) reply: Option<oneshot::Sender<Result<Settled, SettleError>>>,
 }
 
@@ -103,7 +126,6 @@ pub(super) struct WriterOptions {
 /// See the module.
 pub(super) struct LedgerWriter {
     options: WriterOptions,
-    link: Option<Arc<Link>>,
     queue: VecDeque<Op>,
     in_flight: Option<InFlight>,
     scheduled: bool,
@@ -120,7 +142,6 @@ impl LedgerWriter {
         Self {
             sent: options.registered,
             options,
-            link: None,
             queue: VecDeque::new(),
             in_flight: None,
             scheduled: false,
@@ -188,15 +209,11 @@ impl LedgerWriter {
             return;
         }
         let changes = flight.changes(&reply);
-        for change in changes.values() {
-            self.seen.granted += change.granted;
-            self.seen.ended += change.ended;
-        }
+        self.seen.granted += reply.granted();
+        self.seen.ended += changes.values().map(|change| change.ended).sum::<u64>();
         self.seen.denied += reply.denied();
         self.tell_actors(&changes);
-        if let Some(link) = &self.link {
-            flight.answer(link, &reply, &changes);
-        }
+        flight.answer(&reply, &changes);
         if self.is_stopped() {
             self.stop("stopped");
         } else if !self.queue.is_empty() {
@@ -296,19 +313,28 @@ impl Actor for LedgerWriter {
             gate.live_until(self.options.registered, TTL.saturating_sub(TTL_MARGIN));
             ctx.run_interval(HEARTBEAT, Self::heartbeat);
         }
-        self.link = Some(Arc::new(Link::new(ctx.address(), gate, self.options.wait)));
     }
 }
 
 impl Handler<EnqueueOpen> for LedgerWriter {
     type Result = ();
 
-    fn handle(&mut self, EnqueueOpen(open): EnqueueOpen, ctx: &mut Self::Context) {
-        if self.is_stopped() {
-            drop(open.reply.send(Err(HoldError::Unavailable)));
-            return;
+    fn handle(&mut self, open: EnqueueOpen, ctx: &mut Self::Context) {
+        if !self.is_stopped() {
+            self.enqueue(Op::Open(open), ctx);
+        } else if let Waiter::Verdict { reply, .. } = open.waiter {
+            drop(reply.send(Err(HoldError::Unavailable)));
         }
-        self.enqueue(Op::Open(open), ctx);
+    }
+}
+
+impl Handler<EnqueueReturn> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, give_back: EnqueueReturn, ctx: &mut Self::Context) {
+        if !self.is_stopped() {
+            self.enqueue(Op::Return(give_back), ctx);
+        }
     }
 }
 

@@ -88,7 +88,8 @@ impl App {
             settings.providers.ca_file.as_deref(),
         )?;
         let db = open(&settings, DbRole::Server).await?;
-        let accounts = Accounts::start(db.clone(), &settings.limits).await?;
+        let accounts =
+            Accounts::start(db.clone(), &settings.limits, settings.ledger_policy).await?;
         let platform = Platform::new(db.clone(), catalog, settings.limits.clone());
         let options = flow_options(&settings);
         let flows = Flows::start(platform, accounts.clone(), providers.clone(), options).await?;

@@ -35,7 +35,7 @@ pub use environment::{DotenvError, Environment};
 pub use limits::Limits;
 pub use load::{CliError, SettingError};
 pub use providers::ProviderSettings;
-pub use settings::{DemoMode, Settings};
+pub use settings::{DemoMode, LeasePolicy, Settings};
 
 #[cfg(test)]
 mod tests;

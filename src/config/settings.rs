@@ -62,6 +62,10 @@ pub struct Settings {
     #[arg(long, env = "FACES_CHARGE_PARTIAL_ON_UPSTREAM_ERROR", value_name = "BOOL", default_value = "false", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub charge_partial_on_upstream_error: bool,
 
+    /// How much credit an account's lease keeps between requests: auto (one server on SQLite keeps all, so that a request starts without waiting for a commit) or exact (nothing)
+    #[arg(long, env = "FACES_LEDGER_POLICY", value_name = "POLICY", default_value = "auto")]
+    pub ledger_policy: LeasePolicy,
+
     /// Log filter: a level, or TARGET=LEVEL pairs separated by commas (faces::access=off drops the access log)
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = Settings::LOG_FILTER_DEFAULT)]
     pub log_filter: String,
@@ -73,6 +77,16 @@ pub struct Settings {
     /// All named limits.
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// How much credit an account's lease keeps between requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LeasePolicy {
+    /// All that the account has where one server owns the database (SQLite): a hold is arithmetic in
+    /// memory. Nothing where servers share it (PostgreSQL).
+    Auto,
+    /// Nothing: every hold waits for its commit.
+    Exact,
 }
 
 /// When the demo account is made (only ever into an empty database).

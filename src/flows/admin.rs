@@ -114,6 +114,7 @@ impl Platform {
             AdminRequest::SetFrozen { account, frozen } => {
                 self.known_account(account).await?;
                 accounts::set_frozen(&self.inner.db, account, frozen).await?;
+                self.account_changed(account);
                 Ok(account_json(&self.known_account(account).await?))
             }
             AdminRequest::CreateKey {
@@ -168,6 +169,7 @@ impl Platform {
     ) -> Result<Value, Failure> {
         self.known_account(account).await?;
         let added = accounts::top_up(&self.inner.db, account, amount, reference).await?;
+        self.account_changed(account);
         Ok(json!({
             "account": account,
             "amount_usd": amount.to_json_number(),
@@ -278,9 +280,9 @@ fn account_json(account: &AccountInfo) -> Value {
         "id": account.id,
         "name": account.name,
         "balance_usd": account.row.balance().to_json_number(),
-        "reserved_usd": account.row.leased.to_json_number(),
+        "reserved_usd": account.held.to_json_number(),
         "credits_usd": account.row.credits.to_json_number(),
-        "spent_usd": account.row.debits.to_json_number(),
+        "spent_usd": account.row.spent().to_json_number(),
         "frozen": account.row.flags & FLAG_FROZEN != 0,
         "created": account.created_at.seconds(),
     })

@@ -138,6 +138,34 @@ impl Billing {
         self.status = status;
     }
 
+    /// Waits until the hold is durable (gate 1). A free model has none.
+    ///
+    /// # Errors
+    /// 503 when the ledger does not answer in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub(super) async fn durable(&mut self) -> Result<(), Failure> {
+        match &mut self.guard {
+            Some(Guard::Hold(hold)) => hold.durable().await.map_err(|error| {
+                log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
+                failure::ledger_unavailable()
+            }),
+            Some(Guard::Free { .. }) | None => Ok(()),
+        }
+    }
+
+    /// As [`Billing::void`], and waits for nothing: the ledger did not answer a moment ago.
+    pub(super) fn abandon(mut self) {
+        let Some(Guard::Hold(hold)) = self.guard.take() else { return };
+        // On its way already.
+        drop(hold.void(Some(self.attempt(None))));
+        self.trace.update(|line| {
+            line.cost = Some(NanoUsd::ZERO);
+            line.finish = Some(Finish::Failed.as_str());
+        });
+    }
+
     /// Whether content may go to the client: the hold is still this instance's.
     pub(super) fn may_release(&self) -> bool {
         match &self.guard {

@@ -52,10 +52,12 @@ pub struct ReplyNotes {
 /// Most bytes of a provider's error body that are read.
 const ERROR_BODY_BYTES_MAX: u64 = 65_536;
 
-/// Passes a successful head on; releases the hold and explains anything else.
+/// Passes a successful head on, once the hold is durable (gate 1: a client sees nothing of the
+/// answer before); releases the hold and explains anything else.
 ///
 /// # Errors
-/// The provider's refusal or failure as a [`Failure`]; nothing is charged.
+/// The provider's refusal or failure as a [`Failure`], or 503 when the hold is not known to be
+/// durable; nothing is charged.
 pub(super) async fn accepted(
     sent: Result<UpstreamResponse, ProviderError>,
     mut billing: Billing,
@@ -74,7 +76,13 @@ pub(super) async fn accepted(
         }
     };
     if (200..300).contains(&response.status) {
-        return Ok((response, billing));
+        return match billing.durable().await {
+            Ok(()) => Ok((response, billing)),
+            Err(failure) => {
+                billing.abandon();
+                Err(failure)
+            }
+        };
     }
     billing.answered(response.status);
     // First the credit, then the words: the provider may take long over its body, and a client

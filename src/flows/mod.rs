@@ -103,6 +103,8 @@ impl Flows {
         providers: Providers,
         options: FlowOptions,
     ) -> Result<Self, crate::storage::StorageError> {
+        // A second set of flows over one platform would share its ledger, so the first stays.
+        let _ = platform.inner.ledger.set(accounts.clone());
         let catalog = providers.catalog();
         let prices =
             prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;

@@ -1,12 +1,13 @@
 //! The part of the use cases that needs no running ledger or provider: identity, faces,
 //! administration. A command line uses it without starting a server.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Caller, Failure, directory::Directory};
 use crate::{
+    accounts::Accounts,
     config::Limits,
-    domain::{ApiKeySecret, ErrorCode},
+    domain::{AccountId, ApiKeySecret, ErrorCode},
     providers::Catalog,
     storage::Db,
 };
@@ -23,6 +24,8 @@ pub(super) struct Inner {
     pub(super) directory: Directory,
     pub(super) catalog: Arc<Catalog>,
     pub(super) limits: Limits,
+    /// The running ledger, when this process has one.
+    pub(super) ledger: OnceLock<Accounts>,
 }
 
 impl Platform {
@@ -30,7 +33,15 @@ impl Platform {
     #[must_use]
     pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits) -> Self {
         let directory = Directory::new(db.clone(), &limits);
-        Self { inner: Arc::new(Inner { db, directory, catalog, limits }) }
+        let ledger = OnceLock::new();
+        Self { inner: Arc::new(Inner { db, directory, catalog, limits, ledger }) }
+    }
+
+    /// Tells the running ledger, if there is one, that an account's row was changed.
+    pub(super) fn account_changed(&self, account: AccountId) {
+        if let Some(ledger) = self.inner.ledger.get() {
+            ledger.changed(account);
+        }
     }
 
     /// Checks an API key.

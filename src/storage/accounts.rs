@@ -54,8 +54,19 @@ pub struct AccountInfo {
     pub name: String,
     /// The wallet's counters.
     pub row: AccountRow,
+    /// What running requests reserve. The rest of `row.leased` is kept by servers for the next ones.
+    pub held: NanoUsd,
     /// When it was made.
     pub created_at: UnixMicros,
+}
+
+impl AccountInfo {
+    /// What a new request can use: what neither was spent nor is reserved, at least 0.
+    #[must_use]
+    pub fn available(&self) -> NanoUsd {
+        let free = self.row.spendable().0.saturating_sub(self.held.0);
+        NanoUsd(Ord::max(free, 0))
+    }
 }
 
 /// What a top-up did.
@@ -123,7 +134,7 @@ async fn insert_account(
         transfer.insert(tx).await.map_err(StorageError::on(ACCOUNT))?;
         add_credits(tx, new.id, new.credit).await?
     };
-    Ok(AccountInfo { id: new.id, name: new.name, row, created_at })
+    Ok(AccountInfo { id: new.id, name: new.name, row, held: NanoUsd::ZERO, created_at })
 }
 
 /// Books money that came in, once per `reference` whatever is repeated. The reference is the
@@ -336,7 +347,7 @@ async fn wallet(
     connection: &impl ConnectionTrait,
     id: AccountId,
 ) -> Result<Option<AccountRow>, StorageError> {
-    Ok(ledger::read_rows(connection, [id]).await?.remove(&id))
+    Ok(ledger::read_rows(connection, [id]).await?.remove(&id).map(|(row, _)| row))
 }
 
 async fn with_wallets(
@@ -349,13 +360,14 @@ async fn with_wallets(
         .into_iter()
         .map(|account| {
             let id = AccountId(account.id);
-            let row = wallets
+            let (row, held) = wallets
                 .remove(&id)
                 .ok_or(StorageError::Bug { what: "an account without a wallet", source: None })?;
             Ok(AccountInfo {
                 id,
                 name: account.name,
                 row,
+                held,
                 created_at: UnixMicros(account.created_at),
             })
         })

@@ -5,6 +5,7 @@ use actix::{Context, Handler, Message};
 use super::{Room, Step, outcome, run, wait_until};
 use crate::{
     accounts::{Accounts, HoldError, SettleError, account::AccountActor},
+    config::LeasePolicy,
     domain::NanoUsd,
 };
 
@@ -57,7 +58,9 @@ fn a_fenced_instance_stops_for_good_and_the_next_one_recovers() {
         assert_eq!(room.hold(1).await.unwrap_err(), HoldError::Unavailable);
         assert_eq!(hold.settle(outcome(5)).await.unwrap_err(), SettleError::Stopped);
         assert!(room.accounts.drain().await.is_err());
-        let next = Accounts::start_with(room.store.clone(), &room.limits).await.unwrap();
+        let next = Accounts::start_with(room.store.clone(), &room.limits, LeasePolicy::Exact)
+            .await
+            .unwrap();
         assert!(next.is_ready());
         let row = room.row().await;
         assert_eq!((row.leased, row.debits), (NanoUsd::ZERO, NanoUsd::ZERO));
@@ -94,17 +97,19 @@ impl Handler<Panic> for AccountActor {
 }
 
 #[test]
-fn a_panicked_actor_is_replaced_and_its_hold_still_settles() {
+fn a_panicked_actor_sets_its_account_aside_and_its_hold_still_settles() {
     run(async {
         let room = Room::new(1_000, |_| ()).await;
         let hold = room.hold(100).await.unwrap();
         let actor = room.accounts.inner.live.read().unwrap()[&room.account].clone();
         assert!(actor.send(Panic).await.is_err());
-        let other = room.hold(100).await.unwrap();
+        assert_eq!(room.hold(100).await.unwrap_err(), HoldError::Unavailable);
         hold.settle(outcome(10)).await.unwrap();
-        other.settle(outcome(10)).await.unwrap();
+        assert_eq!(room.hold(100).await.unwrap_err(), HoldError::Unavailable);
         let seen = room.accounts.observe().await.unwrap();
-        assert_eq!((seen.registry.panicked, seen.registry.live, seen.ready), (1, 1, true));
+        assert_eq!((seen.registry.panicked, seen.registry.live, seen.ready), (1, 0, true));
+        room.accounts.drain().await.unwrap();
+        assert_eq!(room.row().await.available(), NanoUsd(990));
         room.assert_audit_is_clean().await;
     });
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod money;
+mod retained;
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{Accounts, Hold, HoldError, HoldRequest, LedgerStore, Outcome, Payer};
 use crate::{
-    config::limits::Limits,
+    config::{LeasePolicy, limits::Limits},
     domain::{
         AccountId, ChargeRate, HoldId, InstanceId, NanoUsd, PriceId, TokenPrices, Usage,
         UsageBasis,
@@ -125,6 +126,14 @@ struct Room {
 
 impl Room {
     async fn new(credit: i64, limit: impl FnOnce(&mut Limits)) -> Self {
+        Self::with_policy(LeasePolicy::Exact, credit, limit).await
+    }
+
+    async fn with_policy(
+        policy: LeasePolicy,
+        credit: i64,
+        limit: impl FnOnce(&mut Limits),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = DbOptions {
             url: DatabaseUrl::Sqlite(directory.path().join("faces.db")),
@@ -145,7 +154,7 @@ impl Room {
         let mut limits = Limits::default();
         limit(&mut limits);
         let store = Arc::new(Scripted { db, steps: Mutex::default() });
-        let accounts = Accounts::start_with(store.clone(), &limits).await.unwrap();
+        let accounts = Accounts::start_with(store.clone(), &limits, policy).await.unwrap();
         Self { accounts, store, account, price, limits, _directory: directory }
     }
 

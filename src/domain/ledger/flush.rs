@@ -338,10 +338,17 @@ pub struct FlushReply {
 }
 
 impl FlushReply {
+    /// How many holds were granted.
+    #[must_use]
+    pub fn granted(&self) -> u64 {
+        let granted = |verdict: &&OpenVerdict| matches!(verdict, OpenVerdict::Granted { .. });
+        u64::try_from(self.opens.iter().filter(granted).count()).unwrap_or(u64::MAX)
+    }
+
     /// How many holds were not granted.
     #[must_use]
     pub fn denied(&self) -> u64 {
-        let denied = |verdict: &&OpenVerdict| !matches!(verdict, OpenVerdict::Granted { .. });
-        u64::try_from(self.opens.iter().filter(denied).count()).unwrap_or(u64::MAX)
+        let all = u64::try_from(self.opens.len()).unwrap_or(u64::MAX);
+        all.saturating_sub(self.granted())
     }
 }

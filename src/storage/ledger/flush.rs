@@ -377,14 +377,15 @@ pub(super) fn note_leases(
     }
 }
 
-/// Rows with what their leases say, in one statement and without a lock; operator accounts have none.
+/// Rows with what their leases say, and what open holds reserve, in one statement and without a
+/// lock; operator accounts have none.
 ///
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub(in crate::storage) async fn read_rows(
     connection: &impl ConnectionTrait,
     accounts: impl IntoIterator<Item = AccountId>,
-) -> Result<BTreeMap<AccountId, AccountRow>, StorageError> {
+) -> Result<BTreeMap<AccountId, (AccountRow, NanoUsd)>, StorageError> {
     let backend = connection.get_database_backend();
     let values = [ids(accounts).finish().into()];
     let statement = Statement::from_sql_and_values(backend, &statements(backend).read_rows, values);
@@ -393,7 +394,7 @@ pub(in crate::storage) async fn read_rows(
         let mut account = rows::account(row)?;
         account.unfolded = NanoUsd(row.try_get_by_index(7)?);
         account.leases = row.try_get_by_index(8)?;
-        Ok((account.account_id, account))
+        Ok((account.account_id, (account, NanoUsd(row.try_get_by_index(9)?))))
     };
     found.iter().map(read).collect::<Result<_, DbErr>>().map_err(StorageError::on(WHAT))
 }

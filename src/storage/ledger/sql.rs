@@ -71,13 +71,18 @@ const READ_LEASES: &str = "SELECT l.account_id, CAST(SUM(l.posted - l.folded) AS
     WHERE l.account_id IN (SELECT {id:0} FROM {batch}) AND l.state = 1
     GROUP BY l.account_id";
 
-/// Batch: `[account]`. A row with what its leases say, in one statement and without a lock.
+/// Batch: `[account]`. A row with what its leases and its open holds say, in one statement and
+/// without a lock.
 const READ_ROWS: &str = "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags,
         a.recall_seq,
         CAST(COALESCE((SELECT SUM(l.posted - l.folded) FROM ledger_lease AS l
             WHERE l.account_id = a.id AND l.state = 1), 0) AS BIGINT),
         (SELECT COUNT(*) FROM ledger_lease AS l
-            WHERE l.account_id = a.id AND l.state = 1 AND l.granted > l.folded)
+            WHERE l.account_id = a.id AND l.state = 1 AND l.granted > l.folded),
+        CAST(COALESCE((SELECT SUM(h.amount) FROM ledger_lease AS l
+            JOIN ledger_hold AS h ON h.instance_id = l.instance_id
+                AND h.account_id = l.account_id AND h.state = 1
+            WHERE l.account_id = a.id AND l.state = 1), 0) AS BIGINT)
     FROM ledger_account AS a
     WHERE a.id IN (SELECT {id:0} FROM {batch}) AND a.kind < 100";
 
@@ -343,6 +348,7 @@ mod tests {
             (&sql.recover_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
             (&sql.read_leases, "USING INDEX ledger_lease_account (account_id=?)"),
             (&sql.open_holds, "ledger_hold USING INDEX ledger_hold_open"),
+            (&sql.read_rows, "USING INDEX ledger_hold_open (instance_id=? AND account_id=?)"),
         ] {
             assert!(steps_of(sql).contains(lookup), "{}\n{sql}", steps_of(sql));
         }

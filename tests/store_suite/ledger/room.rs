@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use faces::{
     accounts::{Accounts, Hold, HoldError, HoldRequest, Outcome, Payer},
-    config::limits::Limits,
+    config::{LeasePolicy, limits::Limits},
     domain::{NanoUsd, Usage, UsageBasis, ledger::Finish},
     storage::ledger,
 };
@@ -32,10 +32,12 @@ async fn sixty_four_clients_of_two_instances_share_credit_for_ten(store: TestSto
     let books = Books::new(&store, 1_000).await;
     let limits = Limits::default();
     let test = async {
-        let first = Accounts::start(books.db.clone(), &limits).await.unwrap();
+        let first = Accounts::start(books.db.clone(), &limits, LeasePolicy::Exact).await.unwrap();
         let mut rooms = vec![first];
         if !books.db.is_sqlite() {
-            rooms.push(Accounts::start(books.db.clone(), &limits).await.unwrap());
+            rooms.push(
+                Accounts::start(books.db.clone(), &limits, LeasePolicy::Exact).await.unwrap(),
+            );
         }
         let clients = (0..64).map(|client| rooms[client % rooms.len()].hold(request(&books, 100)));
         let (granted, denied): (Vec<_>, Vec<_>) =
@@ -60,11 +62,11 @@ async fn an_instance_that_was_away_too_long_is_taken_over_and_stops(store: TestS
     let limits = Limits::default();
     let raw = store.raw().await;
     let test = async {
-        let paused = Accounts::start(books.db.clone(), &limits).await.unwrap();
+        let paused = Accounts::start(books.db.clone(), &limits, LeasePolicy::Exact).await.unwrap();
         let hold = paused.hold(request(&books, 300)).await.unwrap();
         let sql = "UPDATE ledger_instance SET expires_at = 0 WHERE id = $1";
         spoil(&raw, sql, vec![paused.instance().0.into()]).await;
-        let next = Accounts::start(books.db.clone(), &limits).await.unwrap();
+        let next = Accounts::start(books.db.clone(), &limits, LeasePolicy::Exact).await.unwrap();
         assert_eq!(books.row().await.leased, NanoUsd::ZERO);
         assert!(hold.settle(outcome(5)).await.is_err());
         assert!(paused.stopped().is_some());
@@ -92,7 +94,9 @@ async fn an_idle_instance_renews_itself_where_others_could_take_over(store: Test
         return;
     }
     let test = async {
-        let room = Accounts::start(books.db.clone(), &Limits::default()).await.unwrap();
+        let room = Accounts::start(books.db.clone(), &Limits::default(), LeasePolicy::Exact)
+            .await
+            .unwrap();
         wait_flush_seq(&room, 2).await;
         assert!(room.is_ready());
         assert_eq!(room.observe().await.unwrap().writer.flushes, 0);
