@@ -123,6 +123,12 @@ pub(crate) enum End {
 }
 
 impl Sent {
+    /// Whether a byte of an answer comes within `window`.
+    pub(crate) fn has_answer_within(&self, window: Duration) -> bool {
+        self.stream.set_read_timeout(Some(window)).expect("a timeout can be set");
+        matches!(self.stream.peek(&mut [0]), Ok(count) if count > 0)
+    }
+
     /// Closes in the usual way.
     pub(crate) fn close_fin(self) {
         let _ = self.stream.shutdown(Shutdown::Both);

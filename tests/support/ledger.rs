@@ -99,6 +99,24 @@ impl Ledger {
         }
     }
 
+    /// Lets nobody else write to an SQLite database until [`Ledger::let_write`].
+    #[track_caller]
+    pub(crate) fn keep_from_writing(&self) {
+        self.run("BEGIN IMMEDIATE");
+    }
+
+    /// See [`Ledger::keep_from_writing`].
+    #[track_caller]
+    pub(crate) fn let_write(&self) {
+        self.run("ROLLBACK");
+    }
+
+    #[track_caller]
+    fn run(&self, sql: &str) {
+        let done = self.runtime.block_on(self.connection.execute_unprepared(sql));
+        done.expect("the statement runs");
+    }
+
     /// The wallet of an account.
     #[track_caller]
     pub(crate) fn wallet(&self, account: &Account) -> Wallet {

@@ -255,11 +255,22 @@ impl TestServer {
     /// The books, read from the database itself.
     #[track_caller]
     pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger_in_mode("ro")
+    }
+
+    /// As [`TestServer::ledger`], with a connection that may write to an SQLite database.
+    #[track_caller]
+    pub(crate) fn writable_ledger(&self) -> Ledger {
+        self.ledger_in_mode("rw")
+    }
+
+    #[track_caller]
+    fn ledger_in_mode(&self, mode: &str) -> Ledger {
         let sqlite = self.data_dir.path().join("data").join("faces.db");
         let url = self
             .database_url
             .clone()
-            .unwrap_or_else(|| format!("sqlite://{}?mode=ro", sqlite.display()));
+            .unwrap_or_else(|| format!("sqlite://{}?mode={mode}", sqlite.display()));
         Ledger::open(&url)
     }
 
