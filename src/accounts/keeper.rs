@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 
 use super::{gate::Gate, store::LedgerStore};
-use crate::domain::InstanceId;
+use crate::{domain::InstanceId, telemetry::metrics};
 
 /// Time between two looks. An instance is dead after its TTL of 10 s, so its holds come back
 /// within about 13 s.
@@ -33,11 +33,14 @@ impl LeaseKeeper {
         ctx.spawn(recovered.map(|result, keeper, _| {
             keeper.busy = false;
             match result {
-                Ok(report) if report.instances > 0 => log::warn!(
-                    "recovered {} holds of {} dead instances",
-                    report.holds,
-                    report.instances
-                ),
+                Ok(report) if report.instances > 0 => {
+                    metrics::ledger().recovered(report.instances, report.holds);
+                    log::warn!(
+                        "recovered {} holds of {} dead instances",
+                        report.holds,
+                        report.instances
+                    );
+                }
                 Ok(_) => {}
                 Err(error) => log::warn!("looking for dead instances failed: {error}"),
             }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     account::Durable,
-    core::DurableChange,
+    core::{DurableChange, denial_reason},
     error::{HoldError, SettleError},
     flight::{InFlight, Op},
     gate::{Gate, Place},
@@ -30,9 +30,10 @@ use super::{
 use crate::{
     domain::{
         AccountId, ChargeRate, InstanceId, NanoUsd,
-        ledger::{AccountRow, FlushReply, FreeUse, HoldOpen, HoldResolve},
+        ledger::{AccountRow, FlushReply, FreeUse, HoldOpen, HoldResolve, OpenVerdict},
     },
     storage::{StorageError, ledger::FlushError},
+    telemetry::metrics,
 };
 
 /// How long an instance counts as live after a flush, by the database's clock.
@@ -212,6 +213,7 @@ impl LedgerWriter {
         self.seen.granted += reply.granted();
         self.seen.ended += changes.values().map(|change| change.ended).sum::<u64>();
         self.seen.denied += reply.denied();
+        record(&flight, &reply, self.sent.elapsed());
         self.tell_actors(&changes);
         flight.answer(&reply, &changes);
         if self.is_stopped() {
@@ -238,6 +240,7 @@ impl LedgerWriter {
             FlushError::Retry(cause) => {
                 self.failures = self.failures.saturating_add(1);
                 self.seen.retries += 1;
+                metrics::ledger().flush_retried();
                 let delay = RETRY_FIRST
                     .saturating_mul(1_u32.checked_shl(self.failures - 1).unwrap_or(u32::MAX))
                     .min(RETRY_MAX);
@@ -287,6 +290,28 @@ impl LedgerWriter {
         let idle = self.in_flight.is_none() && !self.scheduled;
         if idle && !self.is_stopped() && self.sent.elapsed() >= HEARTBEAT / 2 {
             self.start_flush(ctx);
+        }
+    }
+}
+
+/// Tells the metrics what a flush made durable; heartbeats don't count.
+fn record(flight: &InFlight, reply: &FlushReply, elapsed: Duration) {
+    if flight.ops() == 0 {
+        return;
+    }
+    let metrics = metrics::ledger();
+    metrics.flushed(flight.ops(), elapsed);
+    let ended = u64::try_from(flight.batch.resolves.len()).unwrap_or(u64::MAX);
+    metrics.holds_changed(reply.granted(), ended);
+    for (open, verdict) in flight.batch.opens.iter().zip(&reply.opens) {
+        if let OpenVerdict::Denied { row, .. } | OpenVerdict::Blocked(row) = verdict {
+            metrics.denied(denial_reason(row, open.funds_min));
+        }
+    }
+    for end in &flight.batch.resolves {
+        if !end.is_void() {
+            metrics.settled(end.basis);
+            metrics.overrun(end.overrun);
         }
     }
 }

@@ -74,6 +74,7 @@ impl App {
     }
 
     async fn start(mut settings: Settings) -> Result<(Self, Option<Demo>), StartError> {
+        crate::telemetry::metrics::mark_start();
         make_data_dir(&settings.data_dir)?;
         let listener = TcpListener::bind(settings.listen)
             .map_err(|source| StartError::Listen { listen: settings.listen, source })?;
@@ -99,6 +100,7 @@ impl App {
             flows: flows.clone(),
             body_bytes_max: settings.limits.body_bytes_max,
             heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),
+            admin_key: settings.admin_key.clone(),
         };
         let data_dir_error =
             |source| StartError::DataDir { path: settings.data_dir.clone(), source };

@@ -50,7 +50,7 @@ pub struct Settings {
     #[arg(long, env = "FACES_DEMO", value_name = "MODE", default_value = "auto")]
     pub demo: DemoMode,
 
-    /// Key that opens the administrator's endpoints, at least 16 characters; no route uses it yet
+    /// Key that opens the administrator's endpoints, at least 16 characters; unset: they are closed (GET /metrics)
     #[arg(long, env = "FACES_ADMIN_KEY", value_name = "KEY", hide_env_values = true, value_parser = admin_key)]
     pub admin_key: Option<SecretString>,
 

@@ -20,6 +20,7 @@ mod edge;
 mod faces;
 mod headers;
 mod inference;
+mod operator;
 pub mod problem;
 mod proxies;
 mod reads;

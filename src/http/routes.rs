@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, Resource, middleware::from_fn, web};
+use secrecy::SecretString;
 
-use super::{edge, faces, inference, problem, proxies, reads};
+use super::{edge, faces, inference, operator, problem, proxies, reads};
 use crate::{
     domain::ErrorCode,
     flows::{Failure, Flows},
@@ -19,6 +20,8 @@ pub struct HttpState {
     pub body_bytes_max: u64,
     /// Interval of SSE heartbeats.
     pub heartbeat: Duration,
+    /// Key of the operator's routes; without one they are closed.
+    pub admin_key: Option<SecretString>,
 }
 
 /// Registers every route, the 404 and the 405s, and the edge around them.
@@ -27,6 +30,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
         web::scope("")
             .wrap(from_fn(edge::edge))
             .service(resource("/healthz", "GET").route(web::get().to(reads::healthz)))
+            .service(resource("/metrics", "GET").route(web::get().to(operator::metrics)))
             .service(resource("/readyz", "GET").route(web::get().to(reads::readyz)))
             .service(
                 resource("/v1/chat/completions", "POST").route(web::post().to(inference::chat)),

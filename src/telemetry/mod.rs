@@ -1,7 +1,7 @@
 //! What the server tells its operator: log lines, the access line, error chains.
 //!
-//! Owns env_logger. One event is one line on stderr: UTC time in milliseconds, level, target,
-//! message, then `key=value` pairs. One request is one line of the target `faces::access`
+//! Owns env_logger and prometheus_client ([`metrics`]). One event is one line on stderr: UTC time
+//! in milliseconds, level, target, message, then `key=value` pairs. One request is one line of the target `faces::access`
 //! ([`AccessLine`]), in logfmt.
 //!
 //! What never happens here: user text. Neither a prompt nor a body nor a key has a field, and what
@@ -23,6 +23,7 @@ mod access_line;
 mod buffered;
 mod error_chain;
 mod logging;
+pub mod metrics;
 
 pub use access_line::{ACCESS_TARGET, AccessLine, log_access};
 pub use error_chain::{ErrorChain, chain};

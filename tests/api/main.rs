@@ -25,6 +25,8 @@ mod kit;
 #[cfg(test)]
 mod log_hygiene;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 #[path = "../support/postgres.rs"]

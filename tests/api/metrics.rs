@@ -1,0 +1,44 @@
+//! The operator's numbers.
+
+use crate::{
+    kit::{Stage, chat},
+    support::{KEY_CANARY, http::Request, ledger::SETTLED, replies::openai, server::TestServer},
+};
+
+fn metrics(stage: &Stage, key: &str) -> crate::support::http::Fetched {
+    Request::get("/metrics").bearer(key).fetch(stage.server.address())
+}
+
+#[test]
+fn the_ledgers_numbers_are_told_to_who_has_the_operators_key() {
+    let key = format!("{KEY_CANARY}-operator");
+    let builder = TestServer::builder().env("FACES_ADMIN_KEY", &key);
+    let stage = Stage::with([openai::json_exchange("ok", 10, 5)], builder, "1");
+    assert_eq!(metrics(&stage, &key[1..]).status, 401);
+    let none = Request::get("/metrics").fetch(stage.server.address());
+    assert_eq!(none.status, 401);
+    assert_eq!(stage.post("/v1/chat/completions", &chat("alice")).status, 200);
+    let rows = stage.server.ledger().wait_resolved(&stage.account, 1);
+    assert_eq!(rows[0].state, SETTLED);
+    let told = metrics(&stage, &key);
+    assert_eq!(told.status, 200);
+    let kind = told.header("content-type").unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = told.text();
+    for line in [
+        "faces_ledger_settlements_total{basis=\"provider\"} 1",
+        "faces_ledger_holds_open 0",
+        "faces_ledger_overruns_total 0",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn without_a_key_the_route_is_closed() {
+    let stage = Stage::with([], TestServer::builder(), "1");
+    let closed = metrics(&stage, "anything");
+    assert_eq!(closed.status, 403);
+    assert!(closed.text().contains("FACES_ADMIN_KEY"), "{}", closed.text());
+}
