@@ -12,11 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     App, StartError,
     admin_socket::{self, Remote},
-    chat_command, server,
+    chat_command, ledger_command, server,
 };
 use crate::{
     config::{
         AccountCommand, AdminCommand, Cli, Command, DatabaseUrl, FaceCommand, KeyCommand, Settings,
+        TopUpArgs,
     },
     flows::{Platform, admin::AdminRequest},
     storage::{DbRole, ledger},
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Exit code when a command was refused or failed.
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 /// Exit code of `faces audit` when it could not run.
 const COULD_NOT_RUN: u8 = 2;
 /// Exit code after a second signal: 128 + SIGINT, as shells show it.
@@ -36,7 +37,18 @@ pub async fn execute(cli: Cli) -> ExitCode {
     match cli.command() {
         Command::Serve => serve(settings).await,
         Command::Chat(chat) => chat_command::run(settings, chat).await,
-        Command::Admin(command) => admin(&settings, command).await,
+        Command::Admin(command) => match request_of(command) {
+            Ok((request, json)) => admin(&settings, request, json).await,
+            Err(problem) => {
+                complain(&problem);
+                ExitCode::from(FAILED)
+            }
+        },
+        Command::TopUp(TopUpArgs { account, amount_usd, reference, json }) => {
+            let request = AdminRequest::TopUp { account, amount: amount_usd, reference };
+            admin(&settings, request, json).await
+        }
+        Command::Ledger(command) => ledger_command::run(&settings, command).await,
         Command::Audit(audit) => run_audit(&settings, audit.json).await,
     }
 }
@@ -83,20 +95,16 @@ pub fn start_failed(error: &StartError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-async fn admin(settings: &Settings, command: AdminCommand) -> ExitCode {
-    let (request, json) = match request_of(command) {
-        Ok(request) => request,
-        Err(problem) => {
-            complain(&problem);
-            return ExitCode::from(FAILED);
-        }
-    };
+async fn admin(settings: &Settings, request: AdminRequest, json: bool) -> ExitCode {
     match administer(settings, request).await {
         Ok(value) => {
             if json {
                 print_json(&value)
             } else {
                 print_text(&human(&value))
+            }
+            if value["repeated"] == true {
+                print_note("already done: this reference was booked before, nothing was changed");
             }
             ExitCode::SUCCESS
         }
@@ -263,7 +271,7 @@ pub(super) fn print_note(note: &str) {
 }
 
 /// A value for people: an object line by line, a list as a table of its plain columns.
-fn human(value: &Value) -> String {
+pub(super) fn human(value: &Value) -> String {
     match value.get("data").and_then(Value::as_array) {
         Some(rows) if rows.is_empty() => "none\n".to_owned(),
         Some(rows) => table(rows),

@@ -19,6 +19,7 @@ mod chat_command;
 mod commands;
 mod error;
 mod first_start;
+mod ledger_command;
 mod run_file;
 mod server;
 

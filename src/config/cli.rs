@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
-use super::Settings;
+use super::{
+    Settings,
+    ledger_cli::{LedgerCommand, TopUpArgs},
+};
 use crate::domain::{AccountId, FaceName, KeyId, NanoUsd};
 
 /// Self-hosted, OpenAI-compatible server for personas with exact prepaid credits.
@@ -50,6 +53,20 @@ pub enum Command {
         after_help = "Examples:\n  faces admin account list\n  faces admin topup --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --usd 12.50 --ref invoice-17"
     )]
     Admin(AdminCommand),
+
+    /// Add credits to an account; the same reference never counts twice
+    #[command(
+        name = "topup",
+        after_help = "Examples:\n  faces topup 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --amount-usd 10 --ref invoice-17"
+    )]
+    TopUp(TopUpArgs),
+
+    /// Look into the books: one account or hold, or an export of all transfers
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  faces ledger show 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3\n  faces ledger export --format csv --from 2026-11-01 --to 2026-12-01 --output november.csv"
+    )]
+    Ledger(LedgerCommand),
 
     /// Re-derive every balance from the books; exit code 0 clean, 1 a difference, 2 could not run
     #[command(after_help = "Examples:\n  faces audit\n  faces audit --json")]
@@ -104,7 +121,7 @@ pub enum AdminCommand {
     )]
     Key(KeyCommand),
 
-    /// Add credits to an account; the same reference never counts twice
+    /// Add credits to an account (as `faces topup`); the same reference never counts twice
     #[command(
         after_help = "Examples:\n  faces admin topup --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --usd 12.50 --ref invoice-17 --json"
     )]
@@ -282,7 +299,7 @@ fn usd_from_zero(text: &str) -> Result<NanoUsd, String> {
     Ok(amount)
 }
 
-fn usd_above_zero(text: &str) -> Result<NanoUsd, String> {
+pub(super) fn usd_above_zero(text: &str) -> Result<NanoUsd, String> {
     let amount: NanoUsd = text.parse().map_err(|error| format!("{error}"))?;
     if amount <= NanoUsd::ZERO {
         return Err("a top-up must be above 0".to_owned());
@@ -290,7 +307,7 @@ fn usd_above_zero(text: &str) -> Result<NanoUsd, String> {
     Ok(amount)
 }
 
-fn reference(text: &str) -> Result<String, &'static str> {
+pub(super) fn reference(text: &str) -> Result<String, &'static str> {
     bounded(text, 200).ok_or("it must have 1 to 200 characters and no control characters")
 }
 

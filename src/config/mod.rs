@@ -22,6 +22,7 @@ mod checks;
 pub mod cli;
 mod database_url;
 mod environment;
+pub mod ledger_cli;
 pub mod limits;
 mod load;
 pub mod providers;
@@ -32,6 +33,7 @@ pub use cli::{
 };
 pub use database_url::{DatabaseUrl, DatabaseUrlError};
 pub use environment::{DotenvError, Environment};
+pub use ledger_cli::{ExportArgs, ExportFormat, LedgerCommand, TopUpArgs};
 pub use limits::Limits;
 pub use load::{CliError, SettingError};
 pub use providers::ProviderSettings;

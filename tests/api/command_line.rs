@@ -18,7 +18,7 @@ fn run(server: &TestServer, arguments: &[&str]) -> std::process::Output {
 }
 
 #[track_caller]
-fn refused(output: &std::process::Output, code: &str) {
+pub(crate) fn refused(output: &std::process::Output, code: &str) {
     assert_eq!(output.status.code(), Some(1), "{} {}", out(output), err(output));
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
     assert_eq!(told["error"]["code"], code, "{told}");
@@ -46,6 +46,7 @@ fn every_command_works(place: &Place) {
     }
     keys_work(place, &id);
     topups_work(place, &id);
+    crate::books::topups_and_exports_work(place, &id);
     imports_work(place, &id);
     wrong_arguments_are_refused(place, &id);
     let audit = json(&place.run(&["audit", "--json"]));
@@ -356,11 +357,15 @@ fn the_audit_says_what_is_wrong_with_exit_code_1_and_that_it_could_not_run_with_
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 19] = [
         &[],
         &["serve"],
         &["chat"],
         &["audit"],
+        &["topup"],
+        &["ledger"],
+        &["ledger", "show"],
+        &["ledger", "export"],
         &["admin"],
         &["admin", "account"],
         &["admin", "account", "create"],

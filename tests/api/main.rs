@@ -9,6 +9,8 @@ mod billing_limits;
 #[cfg(test)]
 mod billing_upstream;
 #[cfg(test)]
+mod books;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod error_bodies;

@@ -62,6 +62,27 @@ impl AccountKind {
         }
     }
 
+    /// Inverse of [`Self::db_code`].
+    #[must_use]
+    pub fn from_db_code(code: i16) -> Option<Self> {
+        let customers = [Self::Wallet, Self::KeyCap];
+        customers.into_iter().chain(Self::OPERATOR).find(|kind| kind.db_code() == code)
+    }
+
+    /// The word used in JSON and exports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wallet => "wallet",
+            Self::KeyCap => "key_cap",
+            Self::CashClearing => "cash_clearing",
+            Self::Revenue => "revenue",
+            Self::ProviderCost => "provider_cost",
+            Self::Overrun => "overrun",
+            Self::Promo => "promo",
+        }
+    }
+
     /// Operator accounts have fixed ids, so that any instance can name them.
     #[must_use]
     pub const fn operator_id(self) -> Option<AccountId> {
@@ -96,6 +117,25 @@ pub enum TransferKind {
 }
 
 impl TransferKind {
+    /// Inverse of [`Self::db_code`].
+    #[must_use]
+    pub fn from_db_code(code: i16) -> Option<Self> {
+        let all = [Self::Charge, Self::TopUp, Self::Promo, Self::Overrun, Self::ProviderCost];
+        all.into_iter().find(|kind| kind.db_code() == code)
+    }
+
+    /// The word used in JSON and exports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Charge => "charge",
+            Self::TopUp => "top_up",
+            Self::Promo => "promo",
+            Self::Overrun => "overrun",
+            Self::ProviderCost => "provider_cost",
+        }
+    }
+
     /// The number kept in `ledger_transfer.kind`.
     #[must_use]
     pub const fn db_code(self) -> i16 {
@@ -123,6 +163,24 @@ pub enum HoldState {
 }
 
 impl HoldState {
+    /// Inverse of [`Self::db_code`].
+    #[must_use]
+    pub fn from_db_code(code: i16) -> Option<Self> {
+        let all = [Self::Open, Self::Settled, Self::Voided, Self::Recovered];
+        all.into_iter().find(|state| state.db_code() == code)
+    }
+
+    /// The word used in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Settled => "settled",
+            Self::Voided => "voided",
+            Self::Recovered => "recovered",
+        }
+    }
+
     /// The number kept in `ledger_hold.state`.
     #[must_use]
     pub const fn db_code(self) -> i16 {
@@ -157,6 +215,22 @@ pub enum Finish {
 }
 
 impl Finish {
+    /// Inverse of [`Self::db_code`].
+    #[must_use]
+    pub fn from_db_code(code: i16) -> Option<Self> {
+        let all = [
+            Self::Complete,
+            Self::ClientGone,
+            Self::UpstreamError,
+            Self::Shutdown,
+            Self::Failed,
+            Self::Recovered,
+            Self::CreditExhausted,
+            Self::Running,
+        ];
+        all.into_iter().find(|finish| finish.db_code() == code)
+    }
+
     /// The number kept in `ledger_usage.finish`.
     #[must_use]
     pub const fn db_code(self) -> i16 {

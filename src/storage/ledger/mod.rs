@@ -2,7 +2,7 @@
 //!
 //! Owns every statement that moves money after a top-up: the flush ([`flush()`]: one transaction for
 //! everything that waited), the rows of instances and leases, recovery of what a dead instance left
-//! ([`recover`]), and the audit of the books ([`audit()`]). The guards repeat each decision as a
+//! ([`recover`]), the audit of the books ([`audit()`]), and reading them for people ([`books`]). The guards repeat each decision as a
 //! condition with a row count: a flush that would break an invariant is rolled back whole and
 //! answered with [`FlushError`].
 //!
@@ -19,12 +19,14 @@
 //! by `tests/store_suite` on both databases.
 
 pub mod audit;
+pub mod books;
 mod decide;
 mod flush;
 mod instance;
 mod payload;
 mod recovery;
 mod rows;
+mod snapshot;
 mod sql;
 pub(super) mod sqlite_flush;
 mod writes;

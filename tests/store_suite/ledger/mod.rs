@@ -1,6 +1,7 @@
 //! The ledger's transactions on both databases.
 
 mod auditing;
+mod books;
 mod flush;
 mod leases;
 mod recovery;

@@ -16,16 +16,16 @@ mod checks;
 mod prices;
 mod totals;
 
-use sea_orm::{
-    AccessMode, ConnectionTrait, DatabaseTransaction, DbErr, IsolationLevel, QueryResult,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _, Value,
-};
+use sea_orm::{DbErr, QueryResult};
 use serde::Serialize;
 use uuid::Uuid;
 
 pub use totals::{Counts, Totals};
 
-use super::super::{Db, StorageError};
+use super::{
+    super::{Db, StorageError},
+    snapshot::Snapshot,
+};
 
 /// Differences of one check that are listed.
 pub const DIFFERENCES_MAX: usize = 100;
@@ -75,16 +75,10 @@ pub async fn audit(db: &Db) -> Result<AuditReport, StorageError> {
     db.run(WHAT, |db| async move {
         let snapshot = Snapshot::begin(&db).await.map_err(StorageError::on(WHAT))?;
         let report = snapshot.audit().await;
-        // Nothing was written: how it ends does not matter.
-        drop(snapshot.transaction.rollback().await);
+        snapshot.end().await;
         report.map_err(StorageError::on(WHAT))
     })
     .await
-}
-
-/// One consistent view of the database.
-struct Snapshot {
-    transaction: DatabaseTransaction,
 }
 
 /// Collects differences up to the bound.
@@ -103,31 +97,6 @@ impl Findings {
 }
 
 impl Snapshot {
-    async fn begin(db: &Db) -> Result<Self, DbErr> {
-        let options = if db.is_sqlite() {
-            TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
-                ..TransactionOptions::default()
-            }
-        } else {
-            TransactionOptions {
-                isolation_level: Some(IsolationLevel::RepeatableRead),
-                access_mode: Some(AccessMode::ReadOnly),
-                sqlite_transaction_mode: None,
-            }
-        };
-        Ok(Self { transaction: db.reader().begin_with_options(options).await? })
-    }
-
-    async fn query(
-        &self,
-        sql: &str,
-        values: impl IntoIterator<Item = Value>,
-    ) -> Result<Vec<QueryResult>, DbErr> {
-        let backend = self.transaction.get_database_backend();
-        self.transaction.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await
-    }
-
     async fn audit(&self) -> Result<AuditReport, DbErr> {
         let counts = totals::counts(self).await?;
         let mut findings = Findings::default();
