@@ -16,7 +16,9 @@ use crate::{
     config::{ChatArgs, DatabaseUrl, Settings},
     domain::{FaceName, ModelSelector},
     flows::admin::AdminRequest,
-    providers::{Catalog, CatalogOptions, Dispatch, Endpoint, Providers, UpstreamResponse},
+    providers::{
+        Catalog, CatalogOptions, Dispatch, Endpoint, Providers, SentMark, UpstreamResponse,
+    },
     wire::SseDecoder,
 };
 
@@ -100,6 +102,7 @@ async fn answer(settings: &Settings, chat: &ChatArgs, url: &str) -> Result<(), S
         headers: Vec::new(),
         body: Bytes::from(request(chat).to_string()),
         stream: !chat.no_stream,
+        sent: SentMark::default(),
     };
     let response = providers
         .dispatch(dispatch)

@@ -9,7 +9,7 @@ use crate::{
         ChargeRate, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
         ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve},
     },
-    providers::Model,
+    providers::{Model, SentMark},
 };
 
 /// What a finished request cost and what is left.
@@ -24,13 +24,15 @@ pub struct Bill {
 /// The guard of a request's money.
 ///
 /// Exactly one of [`Billing::settle`], [`Billing::void`] or `Drop` resolves it. Dropped, it bills
-/// what was last noted, as for a client that left.
+/// what was last noted, as for a client that left, and nothing when the request had not begun to
+/// go out to its provider.
 #[derive(Debug)]
 pub(super) struct Billing {
     guard: Option<Guard>,
     rate: ChargeRate,
     model: Arc<Model>,
     noted: Option<(Usage, UsageBasis)>,
+    sent: SentMark,
     started_at: i64,
     status: u16,
     trace: RequestTrace,
@@ -108,6 +110,7 @@ impl Flows {
             rate,
             model: Arc::clone(model),
             noted: None,
+            sent: SentMark::default(),
             started_at: 0,
             status: 0,
             trace: trace.clone(),
@@ -126,11 +129,13 @@ impl Flows {
 }
 
 impl Billing {
-    /// The request is about to be sent: from here on its input is owed even if the client leaves.
-    pub(super) fn sent(&mut self, estimate: &Estimate) {
+    /// The provider is about to be asked, with this mark on the request: once that is set, the
+    /// input is owed even if the client leaves.
+    pub(super) fn start(&mut self, estimate: &Estimate) -> SentMark {
         self.started_at = clock::now().0;
         let usage = Usage { input_uncached: estimate.input_tokens_estimate, ..Usage::default() };
         self.note(usage, UsageBasis::Counted);
+        self.sent.clone()
     }
 
     /// Remembers the upstream's status for the attempt's row.
@@ -176,11 +181,8 @@ impl Billing {
     }
 
     /// Remembers what would be billed if the client left now.
-    pub(super) fn note(&mut self, usage: Usage, basis: UsageBasis) {
+    pub(super) const fn note(&mut self, usage: Usage, basis: UsageBasis) {
         self.noted = Some((usage, basis));
-        if let Some(Guard::Hold(hold)) = self.guard.as_mut() {
-            hold.note(usage, basis);
-        }
     }
 
     /// Settles: durable when it returns (gate 2).
@@ -248,10 +250,14 @@ impl Billing {
 impl Drop for Billing {
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
-        let attempt = (self.started_at != 0).then(|| self.attempt(None));
-        let noted = self.noted;
+        // A request that never began to go out was no try and costs nothing.
+        let attempt = self.sent.is_set().then(|| self.attempt(None));
+        let noted = self.noted.filter(|_| self.sent.is_set());
         let held = match guard {
             Guard::Hold(mut hold) => {
+                if let Some((usage, basis)) = noted {
+                    hold.note(usage, basis);
+                }
                 if let Some(attempt) = attempt {
                     hold.note_attempt(attempt);
                 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     accounts::Payer,
     domain::{clock, ledger::Finish},
-    providers::{Dispatch, Endpoint, UpstreamResponse},
+    providers::{Dispatch, Endpoint, SentMark, UpstreamResponse},
     wire::{
         UpstreamFormat,
         completion::{self, CompletionOptions},
@@ -58,14 +58,14 @@ impl Flows {
         let face_id = target.face.as_ref().map(|face| face.id);
         let (mut billing, clamp) =
             self.open_billing(caller, face_id, &target.model, &estimate, trace).await?;
-        let prepared = match prepare(&target, &request, persona.as_deref(), clamp) {
+        let mut prepared = match prepare(&target, &request, persona.as_deref(), clamp) {
             Ok(prepared) => prepared,
             Err(error) => {
                 billing.void().await;
                 return Err(error);
             }
         };
-        billing.sent(&estimate);
+        prepared.dispatch.sent = billing.start(&estimate);
         let sent = self.inner.providers.dispatch(prepared.dispatch).await;
         let (response, mut billing) = call::accepted(sent, billing, &target.model).await?;
         billing.answered(response.status);
@@ -211,6 +211,7 @@ fn prepare(
         headers: Vec::new(),
         body,
         stream: request.stream(),
+        sent: SentMark::default(),
     };
     Ok(Prepared { dispatch, dropped, unwrap_tool })
 }

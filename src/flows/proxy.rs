@@ -15,7 +15,7 @@ use super::{
 use crate::{
     accounts::Payer,
     domain::ledger::Finish,
-    providers::{Dispatch, Endpoint, Model, UpstreamResponse, forward_request_headers},
+    providers::{Dispatch, Endpoint, Model, SentMark, UpstreamResponse, forward_request_headers},
     wire::{
         self, InputBound, UpstreamFormat,
         anthropic::MessagesRequest,
@@ -133,6 +133,8 @@ impl Flows {
             query: parts.query,
             body: request.with_model(&model.upstream_id),
             stream: false,
+            // Nothing is billed, so nobody asks.
+            sent: SentMark::default(),
         };
         let response = self.inner.providers.dispatch(dispatch).await?;
         if !(200..300).contains(&response.status) {
@@ -170,8 +172,8 @@ impl Flows {
             query: parts.query,
             body: upstream_body(&native, clamp),
             stream: native.stream,
+            sent: billing.start(&estimate),
         };
-        billing.sent(&estimate);
         let sent = self.inner.providers.dispatch(dispatch).await;
         let (response, mut billing) = call::accepted(sent, billing, &model).await?;
         billing.answered(response.status);

@@ -32,6 +32,7 @@ mod model;
 mod models_file;
 mod pool;
 pub mod sandbox;
+mod sent;
 #[cfg(test)]
 mod test_upstream;
 #[cfg(test)]
@@ -47,3 +48,4 @@ pub use error::{ProviderError, SetupError};
 pub use headers::{ANTHROPIC_VERSION_DEFAULT, forward_request_headers, forward_response_headers};
 pub use model::{Model, Provider, ProviderKind};
 pub use pool::{Dispatch, ProviderSnapshot, Providers, ProvidersSnapshot};
+pub use sent::SentMark;

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Catalog, Endpoint, Provider, ProviderError, SetupError, UpstreamResponse, tls,
+    Catalog, Endpoint, Provider, ProviderError, SentMark, SetupError, UpstreamResponse, tls,
     worker::{Call, ProviderWorker},
 };
 use crate::config::Limits;
@@ -44,6 +44,8 @@ pub struct Dispatch {
     pub body: Bytes,
     /// Whether the body asks for a stream (chooses the `accept` header).
     pub stream: bool,
+    /// Set when the request begins to go out.
+    pub sent: SentMark,
 }
 
 /// The limits of [`Limits`] that this room applies.
@@ -213,7 +215,7 @@ impl Providers {
     ///
     /// # Cancel safety
     /// Dropping the future before the head cancels the call and closes its connection at once;
-    /// the provider may have begun (and may bill) by then.
+    /// the provider may have begun (and may bill) if [`Dispatch::sent`] is set by then.
     pub async fn dispatch(&self, dispatch: Dispatch) -> Result<UpstreamResponse, ProviderError> {
         let (call, answer) = self.admit(dispatch)?;
         let worker = self.worker()?;

@@ -35,6 +35,7 @@ use super::{
     endpoint::endpoint_url,
     headers::{auth_headers, forward_response_headers},
     pool::PoolLimits,
+    sent::MarkedBody,
 };
 
 /// How long a released body may take to end, and how many bytes (guess: the end is one packet
@@ -293,7 +294,7 @@ fn request(
     if close {
         request = request.force_close();
     }
-    request.send_body(dispatch.body.clone())
+    request.send_body(MarkedBody::new(dispatch.body.clone(), dispatch.sent.clone()))
 }
 
 /// Whether the end of the response is known: it is the final one, and it has a length, chunks, no

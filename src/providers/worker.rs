@@ -127,6 +127,7 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
 /// One call to the sandbox: the same channel, the same cancellation, no network.
 async fn run_sandbox(limits: PoolLimits, mut cut: watch::Receiver<bool>, call: Call) {
     let Call { dispatch, reply, state, permit } = call;
+    dispatch.sent.set();
     let answer = sandbox::answer(&dispatch.body, dispatch.endpoint);
     let (parts, body) = mpsc::channel(limits.channel_chunks);
     let response = UpstreamResponse {

@@ -3,18 +3,22 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::{
-    route::{INPUT, Route, Stage},
+    route::{CREDIT_NANOUSD, INPUT, Route, Stage},
     support::{
-        BOUND,
-        http::{Events, Sent},
+        BOUND, PROMPT_CANARY,
+        http::{Events, Request, Sent},
         ledger::{BASIS_COUNTED, BASIS_PARTIAL, FINISH_CLIENT_GONE, Row, SETTLED, VOIDED},
         models,
-        upstream::{Exchange, Framing, Step, sse_head},
+        server::TestServer,
+        upstream::{Exchange, Framing, Step, Upstream, sse_head},
         wait_for,
     },
 };
@@ -161,6 +165,39 @@ fn leaving_before_the_first_byte_cancels_and_costs_the_input_alone() {
             assert!(cost < row.amount, "{route:?}: {row:?}");
         }
     }
+}
+
+/// Its connection is never ready (nobody answers its TLS), so the provider has nothing to bill.
+#[test]
+fn leaving_before_the_request_goes_out_costs_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a listener that can be asked");
+    let address = listener.local_addr().expect("its address");
+    let upstream = Upstream::start([]);
+    let server = TestServer::builder()
+        .with_upstream(&upstream)
+        .models(&format!(
+            "[provider.mute]\nbase_url = \"https://{address}/v1\"\n\n\
+             [model.mute]\nprovider = \"mute\"\ncontext_tokens_max = 1_000\n\
+             output_tokens_max = 100\ninput_usd_per_mtok = \"1\"\noutput_usd_per_mtok = \"1\"\n"
+        ))
+        .start();
+    let account = server.account();
+    let mut connections = Vec::new();
+    for stream in [true, false] {
+        for leave in LEAVES {
+            let body = json!({"model": "mute", "stream": stream,
+                "messages": [{"role": "user", "content": PROMPT_CANARY}]});
+            let request = Request::post("/v1/chat/completions", &body).bearer(&account.key);
+            let sent = request.send(server.address());
+            connections.push(wait_for("a connection", BOUND, || listener.accept().ok()));
+            leave.before_the_answer(sent);
+            let rows = server.ledger().wait_resolved(&account, connections.len());
+            let row = rows.last().expect("a row");
+            assert_eq!((row.state, row.input), (VOIDED, 0), "{stream} {leave:?}: {row:?}");
+        }
+    }
+    assert_eq!(server.ledger().wallet(&account).balance(), CREDIT_NANOUSD);
 }
 
 /// A refusal costs nothing from its status on, though its words are still to come: whoever leaves

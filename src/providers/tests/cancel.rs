@@ -25,6 +25,28 @@ async fn dropping_a_dispatch_before_the_head_closes_the_connection() {
 }
 
 #[actix::test]
+async fn a_request_counts_as_sent_once_its_connection_is_ready_and_not_before() {
+    let upstream = Upstream::start(vec![vec![Step::Silence]]).await;
+    // Over TLS the connection never gets ready: this upstream takes the handshake for a request.
+    for (url, is_sent) in
+        [(upstream.url().replace("http:", "https:"), false), (upstream.url(), true)]
+    {
+        let providers = pool(&url, |_| {});
+        let call = chat(&providers);
+        let mark = call.sent.clone();
+        let has_arrived = || match is_sent {
+            true => upstream.requests().len() == 1,
+            false => upstream.connections() == 1,
+        };
+        tokio::select! {
+            _ = providers.dispatch(call) => panic!("a silent upstream answered"),
+            () = wait_until("a connection or a request", has_arrived) => {}
+        }
+        assert_eq!(mark.is_set(), is_sent, "{url}");
+    }
+}
+
+#[actix::test]
 async fn dropping_a_body_closes_the_connection_while_the_upstream_is_silent() {
     let script = vec![Step::Send(stream_head()), Step::Send(chunk("data: 1\n\n")), Step::Silence];
     let upstream = Upstream::start(vec![script]).await;

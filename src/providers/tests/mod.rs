@@ -12,7 +12,7 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Catalog, CatalogOptions, Dispatch, Endpoint, Provider, Providers, models_file,
+    Catalog, CatalogOptions, Dispatch, Endpoint, Provider, Providers, SentMark, models_file,
     test_upstream::Upstream,
 };
 use crate::config::Limits;
@@ -51,6 +51,7 @@ fn chat(providers: &Providers) -> Dispatch {
         headers: Vec::new(),
         body: Bytes::from_static(b"{\"model\":\"m\"}"),
         stream: true,
+        sent: SentMark::default(),
     }
 }
 

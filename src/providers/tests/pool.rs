@@ -5,7 +5,8 @@ use secrecy::SecretString;
 
 use super::{
     super::{
-        Dispatch, Endpoint, ProviderError, forward_request_headers, forward_response_headers,
+        Dispatch, Endpoint, ProviderError, SentMark, forward_request_headers,
+        forward_response_headers,
         headers::auth_headers,
         test_upstream::{Step, Upstream, chunk, stream_head, wait_until, with_length},
     },
@@ -38,6 +39,7 @@ async fn anthropic_calls_keep_the_query_and_get_a_version() {
             headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             body: Bytes::from_static(b"{}"),
             stream: false,
+            sent: SentMark::default(),
         })
     };
     let version = [("anthropic-version", "2026-10-21")];

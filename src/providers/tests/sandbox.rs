@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{
-    Catalog, CatalogOptions, Dispatch, Endpoint, Providers,
+    Catalog, CatalogOptions, Dispatch, Endpoint, Providers, SentMark,
     sandbox::{answer, count_tokens, tokens},
 };
 use crate::config::Limits;
@@ -127,6 +127,7 @@ fn sandbox_call(providers: &Providers, include_usage: bool) -> Dispatch {
         headers: Vec::new(),
         body: Bytes::from(request.to_string()),
         stream: true,
+        sent: SentMark::default(),
     }
 }
 
