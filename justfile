@@ -48,6 +48,11 @@ env-example:
 migrate *ARGS="up":
     cargo run -p migration -- {{ARGS}}
 
+# PostgreSQL, three instances and nginx on loopback, until Ctrl-C; `just cluster --smoke` tests them
+cluster *ARGS:
+    cargo build -p faces
+    deploy/cluster {{ARGS}}
+
 # Criterion benches: SSE, prompt splice, ledger arithmetic
 bench *ARGS:
     cargo bench -p faces {{ARGS}}
