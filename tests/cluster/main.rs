@@ -1,7 +1,8 @@
 //! Several instances over one PostgreSQL, as operators run them.
 
 #[cfg(test)]
-#[expect(dead_code, reason = "each test binary uses a part of the kit")]
+mod last_cent;
+#[cfg(test)]
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[cfg(test)]
