@@ -50,7 +50,7 @@ pub struct Settings {
     #[arg(long, env = "FACES_DEMO", value_name = "MODE", default_value = "auto")]
     pub demo: DemoMode,
 
-    /// Key that opens the administrator's endpoints, at least 16 characters; unset: they are closed (GET /metrics)
+    /// Key that opens the administrator's endpoints, at least 16 characters; unset: they answer 404 (GET /metrics, GET /v1/admin/audit)
     #[arg(long, env = "FACES_ADMIN_KEY", value_name = "KEY", hide_env_values = true, value_parser = admin_key)]
     pub admin_key: Option<SecretString>,
 

@@ -17,6 +17,7 @@
 
 pub mod account;
 pub mod admin;
+mod audit;
 mod billing;
 pub mod call;
 mod chat;
@@ -37,6 +38,7 @@ pub mod trace;
 
 use std::sync::Arc;
 
+pub use audit::Audit;
 pub use billing::Bill;
 pub use call::{Reply, ReplyNotes};
 pub use failure::Failure;

@@ -26,6 +26,8 @@ pub(super) struct Inner {
     pub(super) limits: Limits,
     /// The running ledger, when this process has one.
     pub(super) ledger: OnceLock<Accounts>,
+    /// Held by the audit that runs.
+    pub(super) auditing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Platform {
@@ -34,7 +36,8 @@ impl Platform {
     pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits) -> Self {
         let directory = Directory::new(db.clone(), &limits);
         let ledger = OnceLock::new();
-        Self { inner: Arc::new(Inner { db, directory, catalog, limits, ledger }) }
+        let auditing = Arc::default();
+        Self { inner: Arc::new(Inner { db, directory, catalog, limits, ledger, auditing }) }
     }
 
     /// Tells the running ledger, if there is one, that an account's row was changed.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{problem, routes::HttpState};
 use crate::{
     domain::ErrorCode,
-    flows::{Failure, failure::INTERNAL_MESSAGE},
+    flows::{Audit, Failure, failure::INTERNAL_MESSAGE},
     telemetry::metrics,
 };
 
@@ -22,12 +22,24 @@ pub(super) async fn metrics(req: HttpRequest, state: web::Data<HttpState>) -> Ht
     }
 }
 
+/// `GET /v1/admin/audit`: 200 only when the books are right, 500 with the report when they aren't.
+pub(super) async fn audit(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    if let Err(failure) = check_operator(&req, &state) {
+        return problem::respond(&req, &failure);
+    }
+    match state.flows.platform().audit().await {
+        Ok(Audit { clean: true, report }) => HttpResponse::Ok().json(report),
+        Ok(Audit { clean: false, report }) => HttpResponse::InternalServerError().json(report),
+        Err(failure) => problem::respond(&req, &failure),
+    }
+}
+
 /// Whether the request holds the operator's key. What is compared are digests, so the time says
 /// nothing about the key.
 fn check_operator(req: &HttpRequest, state: &HttpState) -> Result<(), Failure> {
     let Some(key) = &state.admin_key else {
         return Err(Failure::new(
-            ErrorCode::Forbidden,
+            ErrorCode::RouteNotFound,
             "This route is closed: the server has no FACES_ADMIN_KEY.",
         ));
     };

@@ -31,6 +31,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
             .wrap(from_fn(edge::edge))
             .service(resource("/healthz", "GET").route(web::get().to(reads::healthz)))
             .service(resource("/metrics", "GET").route(web::get().to(operator::metrics)))
+            .service(resource("/v1/admin/audit", "GET").route(web::get().to(operator::audit)))
             .service(resource("/readyz", "GET").route(web::get().to(reads::readyz)))
             .service(
                 resource("/v1/chat/completions", "POST").route(web::post().to(inference::chat)),

@@ -1,9 +1,14 @@
-//! The operator's numbers.
+//! The operator's routes.
 
 use crate::{
-    kit::{Stage, chat},
+    kit::{Dialect, Stage, chat, error_of},
+    program::edit_database,
     support::{KEY_CANARY, http::Request, ledger::SETTLED, replies::openai, server::TestServer},
 };
+
+fn audit(stage: &Stage, key: &str) -> crate::support::http::Fetched {
+    Request::get("/v1/admin/audit").bearer(key).fetch(stage.server.address())
+}
 
 fn metrics(stage: &Stage, key: &str) -> crate::support::http::Fetched {
     Request::get("/metrics").bearer(key).fetch(stage.server.address())
@@ -36,9 +41,37 @@ fn the_ledgers_numbers_are_told_to_who_has_the_operators_key() {
 }
 
 #[test]
-fn without_a_key_the_route_is_closed() {
+fn the_audit_answers_200_only_when_the_books_are_right() {
+    let key = format!("{KEY_CANARY}-operator");
+    let builder = TestServer::builder().env("FACES_ADMIN_KEY", &key);
+    let stage = Stage::with([openai::json_exchange("ok", 10, 5)], builder, "1");
+    assert_eq!(stage.post("/v1/chat/completions", &chat("alice")).status, 200);
+    stage.server.ledger().wait_resolved(&stage.account, 1);
+    for wrong in [&key[1..], stage.account.key.as_str(), ""] {
+        let refused = audit(&stage, wrong);
+        assert_eq!(error_of(&refused, Dialect::Faces).code, "invalid_api_key");
+        assert_eq!(refused.status, 401);
+    }
+    let right = audit(&stage, &key);
+    assert_eq!(right.status, 200, "{}", right.text());
+    let report = right.json();
+    assert_eq!(report["clean"], true, "{report}");
+    assert_eq!(report["counts"]["holds_settled"], 1, "{report}");
+    edit_database(&stage.server, "UPDATE ledger_account SET credits = credits + 7 WHERE kind = 1");
+    let wrong = audit(&stage, &key);
+    edit_database(&stage.server, "UPDATE ledger_account SET credits = credits - 7 WHERE kind = 1");
+    assert_eq!(wrong.status, 500, "{}", wrong.text());
+    let report = wrong.json();
+    assert_eq!(report["clean"], false, "{report}");
+    assert_eq!(report["differences"][0]["id"], stage.account.id.as_str(), "{report}");
+    assert_eq!(audit(&stage, &key).status, 200);
+}
+
+#[test]
+fn without_a_key_the_routes_are_closed() {
     let stage = Stage::with([], TestServer::builder(), "1");
     let closed = metrics(&stage, "anything");
-    assert_eq!(closed.status, 403);
+    assert_eq!(closed.status, 404);
     assert!(closed.text().contains("FACES_ADMIN_KEY"), "{}", closed.text());
+    assert_eq!(audit(&stage, "anything").status, 404);
 }
