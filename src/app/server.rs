@@ -281,6 +281,8 @@ fn flow_options(settings: &Settings) -> FlowOptions {
         upstream_body_bytes_max: settings.limits.upstream_body_bytes_max,
         sse_record_bytes_max: usize::try_from(settings.limits.sse_record_bytes_max)
             .unwrap_or(usize::MAX),
+        drains_max: settings.limits.drains_max,
+        drain_timeout: Duration::from_millis(settings.limits.drain_timeout_ms),
     }
 }
 

@@ -70,6 +70,14 @@ pub struct Limits {
     #[arg(long, env = "FACES_STREAM_CHANNEL_CHUNKS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub stream_channel_chunks: u32,
 
+    /// Calls at once that are read to their end after their client left, where cancelling does not stop the provider's bill; more are cancelled and billed by what was seen
+    #[arg(long, env = "FACES_DRAINS_MAX", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub drains_max: u32,
+
+    /// Time for such a call to end after its client left, ms (then it is cancelled and billed by what was seen)
+    #[arg(long, env = "FACES_DRAIN_TIMEOUT_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
+    pub drain_timeout_ms: u64,
+
     /// Pause between two deltas of the built-in `sandbox` model, ms
     #[arg(long, env = "FACES_SANDBOX_DELTA_INTERVAL_MS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub sandbox_delta_interval_ms: u64,

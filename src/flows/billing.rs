@@ -6,10 +6,11 @@ use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestT
 use crate::{
     accounts::{Accounts, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
-        ChargeRate, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
+        ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
         ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve},
     },
-    providers::{Model, SentMark},
+    providers::{Model, ProviderError, SentMark},
+    wire::Meter,
 };
 
 /// What a finished request cost and what is left.
@@ -56,6 +57,23 @@ pub(super) struct End {
     pub(super) finish: Finish,
     pub(super) payer: Payer,
     pub(super) upstream_id: Option<String>,
+    /// Whether the provider told a usage that can't be true, so that it counts as absent.
+    pub(super) implausible: bool,
+}
+
+impl End {
+    /// The end of an answer that came whole, as `meter` has read it.
+    pub(super) fn complete(meter: &Meter, input_tokens_estimate: u64) -> Self {
+        let (usage, basis) = meter.usage_reading(input_tokens_estimate);
+        Self {
+            usage,
+            basis,
+            finish: Finish::Complete,
+            payer: Payer::Customer,
+            upstream_id: meter.upstream_id().map(str::to_owned),
+            implausible: meter.implausible(),
+        }
+    }
 }
 
 impl Flows {
@@ -194,11 +212,23 @@ impl Billing {
     /// Once called, the settlement happens, whether or not the future is polled to its end.
     pub(super) async fn settle(mut self, end: End) -> Result<Bill, Failure> {
         let Some(guard) = self.guard.take() else { return Err(failure::ledger_unavailable()) };
+        let finish = self.finish_of(&end);
+        if end.implausible {
+            log::warn!(
+                target: "faces::flows",
+                "provider={} model={} request={}: told a usage that can't be true; it counts as \
+                 absent and the request is billed by {}",
+                self.model.provider.name,
+                self.model.upstream_id,
+                self.trace.request_id(),
+                end.basis.as_str()
+            );
+        }
         let attempt = self.attempt(end.upstream_id);
         let outcome = Outcome {
             usage: end.usage,
             basis: end.basis,
-            finish: end.finish,
+            finish,
             payer: end.payer,
             attempt: Some(attempt),
         };
@@ -216,7 +246,7 @@ impl Billing {
             line.output_tokens = Some(end.usage.output_total());
             line.cost = Some(charge);
             line.basis = Some(end.basis);
-            line.finish = Some(end.finish.as_str());
+            line.finish = Some(finish.as_str());
         });
         Ok(Bill { charge, balance: account.balance() })
     }
@@ -233,6 +263,31 @@ impl Billing {
         if let Err(error) = hold.void(attempt).await {
             log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
         }
+    }
+
+    /// Whether the client has left and its upstream is read on without it.
+    pub(super) fn has_client_left(&self) -> bool {
+        self.trace.has_client_left()
+    }
+
+    /// What an end is called once the client has left: nobody saw a complete answer.
+    fn finish_of(&self, end: &End) -> Finish {
+        match end.finish {
+            Finish::Complete if self.has_client_left() => Finish::ClientGone,
+            finish => finish,
+        }
+    }
+
+    /// A JSON answer broke off: nobody pays, except a client that had left and whose call only this
+    /// server's own stop has cut; it owes its input as at any hang-up.
+    pub(super) async fn broken_off(self, error: ProviderError) -> Failure {
+        let failure = Failure::from(error);
+        if failure.code == ErrorCode::ShuttingDown && self.has_client_left() {
+            drop(self);
+        } else {
+            self.void().await;
+        }
+        failure
     }
 
     fn attempt(&self, upstream_id: Option<String>) -> Attempt {

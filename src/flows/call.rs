@@ -5,19 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Failure,
+    Failure, Flows,
     billing::{Bill, Billing},
+    drains::{self, ClientStream, Relay},
+    failure,
     trace::RequestTrace,
 };
 use crate::{
     domain::ErrorCode,
-    providers::{Model, ProviderError, UpstreamResponse},
+    providers::{Model, Provider, ProviderError, SentMark, UpstreamResponse},
     wire::{self, UpstreamFormat},
 };
 
 /// A billed request's answer.
 #[derive(Debug)]
-pub enum Reply<S> {
+pub enum Reply<S: Relay> {
     /// A whole body; the settlement is durable.
     Json {
         /// The body.
@@ -28,7 +30,7 @@ pub enum Reply<S> {
     /// A live stream; its first event has arrived.
     Stream {
         /// The stream and the guard of its money.
-        session: S,
+        session: ClientStream<S>,
         /// For the response's headers.
         notes: ReplyNotes,
     },
@@ -130,6 +132,39 @@ pub(super) async fn refused(format: UpstreamFormat, response: UpstreamResponse) 
         failure.loc = vec!["body".to_owned(), param];
     }
     failure
+}
+
+impl Flows {
+    /// Runs a call whose request is about to be sent, to its end even without its client where
+    /// cancelling would not stop the provider's bill.
+    ///
+    /// # Errors
+    /// Those of `work`; 500 when its task was lost.
+    ///
+    /// # Cancel safety
+    /// Dropped, it cancels `work`, or leaves it to itself as [`drains::outlive`] says.
+    pub(super) async fn see_through<T: 'static>(
+        &self,
+        provider: &Provider,
+        trace: &RequestTrace,
+        sent: SentMark,
+        work: impl Future<Output = Result<T, Failure>> + 'static,
+    ) -> Result<T, Failure> {
+        let Some(drains) = self.inner.drains.of(provider) else { return work.await };
+        drains::outlive(drains, trace.clone(), sent, work)
+            .await
+            .unwrap_or_else(|| Err(Failure::new(ErrorCode::Internal, failure::INTERNAL_MESSAGE)))
+    }
+
+    /// Hands a relay to its client.
+    pub(super) fn for_client<R: Relay>(
+        &self,
+        relay: R,
+        provider: &Provider,
+        trace: RequestTrace,
+    ) -> ClientStream<R> {
+        ClientStream::new(relay, self.inner.drains.of(provider), trace)
+    }
 }
 
 /// Names what was asked for and what answers, for the access log.

@@ -14,8 +14,7 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
-    accounts::Payer,
-    domain::{clock, ledger::Finish},
+    domain::clock,
     providers::{Dispatch, Endpoint, SentMark, UpstreamResponse},
     wire::{
         UpstreamFormat,
@@ -43,7 +42,8 @@ impl Flows {
     ///
     /// # Cancel safety
     /// Dropped (the client left), the upstream call is cancelled and the hold is settled for the
-    /// input, or released when nothing had been sent.
+    /// input, or released when nothing had been sent. Where cancelling does not stop the
+    /// provider's bill, the call goes on without the client and its real usage is settled.
     pub async fn chat(
         &self,
         caller: &Caller,
@@ -65,26 +65,39 @@ impl Flows {
                 return Err(error);
             }
         };
-        prepared.dispatch.sent = billing.start(&estimate);
-        let sent = self.inner.providers.dispatch(prepared.dispatch).await;
-        let (response, mut billing) = call::accepted(sent, billing, &target.model).await?;
-        billing.answered(response.status);
+        let sent = billing.start(&estimate);
+        prepared.dispatch.sent = sent.clone();
+        let provider = Arc::clone(&target.model.provider);
+        let Prepared { dispatch, dropped, unwrap_tool } = prepared;
+        let job = Job { request, target, estimate, trace: trace.clone(), unwrap_tool };
         let notes = ReplyNotes {
-            model: Arc::clone(&target.model),
+            model: Arc::clone(&job.target.model),
             max_tokens: clamp,
-            dropped: prepared.dropped,
-            headers: response.headers.clone(),
+            dropped,
+            headers: Vec::new(),
             bill: None,
         };
-        let job = Job {
-            request: &request,
-            target: &target,
-            estimate,
-            trace,
-            unwrap_tool: prepared.unwrap_tool,
-        };
-        if request.stream() {
+        let flows = self.clone();
+        let work = async move { flows.answer(dispatch, billing, job, notes).await };
+        self.see_through(&provider, trace, sent, work).await
+    }
+
+    /// Sends a prepared request and reads its answer, a stream's as far as its first event.
+    async fn answer(
+        &self,
+        dispatch: Dispatch,
+        billing: Billing,
+        job: Job,
+        mut notes: ReplyNotes,
+    ) -> Result<Reply<ChatSession>, Failure> {
+        let sent = self.inner.providers.dispatch(dispatch).await;
+        let model = &job.target.model;
+        let (response, mut billing) = call::accepted(sent, billing, model).await?;
+        billing.answered(response.status);
+        notes.headers.clone_from(&response.headers);
+        if job.request.stream() {
             let session = ChatSession::start(self, response, billing, &job).await?;
+            let session = self.for_client(session, &model.provider, job.trace.clone());
             return Ok(Reply::Stream { session, notes });
         }
         self.finish_json(response, billing, &job, notes).await
@@ -94,16 +107,13 @@ impl Flows {
         &self,
         response: UpstreamResponse,
         billing: Billing,
-        job: &Job<'_>,
+        job: &Job,
         mut notes: ReplyNotes,
     ) -> Result<Reply<ChatSession>, Failure> {
         let collected = response.body.collect(self.inner.options.upstream_body_bytes_max).await;
         let body = match collected {
             Ok(body) => body,
-            Err(error) => {
-                billing.void().await;
-                return Err(error.into());
-            }
+            Err(error) => return Err(billing.broken_off(error).await),
         };
         let options = CompletionOptions {
             model_echo: job.request.model(),
@@ -119,14 +129,7 @@ impl Flows {
                 return Err(fault.into());
             }
         };
-        let (usage, basis) = read.meter.usage_reading(job.estimate.input_tokens_estimate);
-        let end = End {
-            usage,
-            basis,
-            finish: Finish::Complete,
-            payer: Payer::Customer,
-            upstream_id: read.meter.upstream_id().map(str::to_owned),
-        };
+        let end = End::complete(&read.meter, job.estimate.input_tokens_estimate);
         let bill: Bill = billing.settle(end).await?;
         notes.bill = Some(bill);
         Ok(Reply::Json { body: read.body, notes })
@@ -134,11 +137,11 @@ impl Flows {
 }
 
 /// What the reading of the answer needs to know about the question.
-pub(super) struct Job<'a> {
-    pub(super) request: &'a ChatRequest,
-    pub(super) target: &'a Target,
+pub(super) struct Job {
+    pub(super) request: ChatRequest,
+    pub(super) target: Target,
     pub(super) estimate: Estimate,
-    pub(super) trace: &'a RequestTrace,
+    pub(super) trace: RequestTrace,
     pub(super) unwrap_tool: bool,
 }
 

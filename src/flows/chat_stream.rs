@@ -13,6 +13,7 @@ use super::{
     Failure, Flows,
     billing::Billing,
     chat::Job,
+    drains::Relay,
     stream_money::{Closing, StreamMoney},
 };
 use crate::{
@@ -34,7 +35,8 @@ pub enum ChatEvent {
 
 /// A running chat stream.
 ///
-/// Polled as a [`Stream`]. Dropped (the client left), it cancels the upstream and its `Billing`
+/// Polled as a [`Stream`]. Dropped (the client left, and what [`super::drains`] does for it is
+/// done), it cancels the upstream and its `Billing`
 /// settles what was metered.
 #[derive(Debug)]
 pub struct ChatSession {
@@ -61,7 +63,7 @@ impl ChatSession {
         flows: &Flows,
         response: UpstreamResponse,
         billing: Billing,
-        job: &Job<'_>,
+        job: &Job,
     ) -> Result<Self, Failure> {
         let model = &job.target.model;
         let options = ChatStreamOptions {
@@ -200,6 +202,12 @@ impl Stream for ChatSession {
                 return Poll::Ready(None);
             }
         }
+    }
+}
+
+impl Relay for ChatSession {
+    fn is_relaying(&self) -> bool {
+        self.money.is_relaying()
     }
 }
 

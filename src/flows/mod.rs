@@ -8,10 +8,11 @@
 //!
 //! How it fails: every use case answers [`Failure`], which carries a code of the error table and
 //! what a caller needs; rendering is `http`'s. A future that is dropped (the client left) cancels
-//! the upstream and resolves the hold: `billing` and `stream_money` hold the rules.
+//! the upstream and resolves the hold: `billing` and `stream_money` hold the rules. Where
+//! cancelling does not stop the provider's bill, `drains` reads the upstream to its end first.
 //!
-//! Limits: body and record sizes, cache sizes and times from `config::Limits`; concurrency is
-//! bounded at the edge (`http`) and in the rooms below.
+//! Limits: body and record sizes, cache sizes and times, `drains_max` and `drain_timeout_ms` from
+//! `config::Limits`; concurrency is bounded at the edge (`http`) and in the rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
@@ -24,6 +25,7 @@ mod chat;
 pub mod chat_stream;
 pub mod demo;
 mod directory;
+pub mod drains;
 mod estimate;
 pub mod failure;
 pub mod models;
@@ -36,7 +38,7 @@ mod resolve;
 mod stream_money;
 pub mod trace;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use audit::Audit;
 pub use billing::Bill;
@@ -66,6 +68,7 @@ struct Inner {
     providers: Providers,
     prices: prices::PriceBook,
     options: FlowOptions,
+    drains: drains::Drains,
 }
 
 /// What use cases take from the configuration.
@@ -79,6 +82,10 @@ pub struct FlowOptions {
     pub upstream_body_bytes_max: u64,
     /// Largest SSE record of a provider, bytes.
     pub sse_record_bytes_max: usize,
+    /// Most calls at once that go on without their client.
+    pub drains_max: u32,
+    /// How long each of them may.
+    pub drain_timeout: Duration,
 }
 
 /// Who is calling, once the credential was checked.
@@ -110,7 +117,9 @@ impl Flows {
         let catalog = providers.catalog();
         let prices =
             prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
-        Ok(Self { inner: Arc::new(Inner { platform, accounts, providers, prices, options }) })
+        let drains = drains::Drains::new(options.drains_max, options.drain_timeout);
+        let inner = Inner { platform, accounts, providers, prices, options, drains };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether requests can be served: the database answers and the ledger is writing.

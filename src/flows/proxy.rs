@@ -13,8 +13,6 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
-    accounts::Payer,
-    domain::ledger::Finish,
     providers::{Dispatch, Endpoint, Model, SentMark, UpstreamResponse, forward_request_headers},
     wire::{
         self, InputBound, UpstreamFormat,
@@ -39,6 +37,13 @@ struct Native {
 enum Parsed {
     OpenAi(ChatRequest),
     Anthropic(MessagesRequest),
+}
+
+/// What the reading of a native answer needs to know.
+struct NativeJob {
+    plan: ProxyPlan,
+    stream: bool,
+    trace: RequestTrace,
 }
 
 /// What came with the request besides its body.
@@ -174,27 +179,47 @@ impl Flows {
             stream: native.stream,
             sent: billing.start(&estimate),
         };
-        let sent = self.inner.providers.dispatch(dispatch).await;
-        let (response, mut billing) = call::accepted(sent, billing, &model).await?;
-        billing.answered(response.status);
+        let sent = dispatch.sent.clone();
+        let job = NativeJob {
+            plan: ProxyPlan {
+                format: model.provider.format,
+                hide_usage: native.hide_usage,
+                context_tokens_max: model.context_tokens_max,
+                input_tokens_estimate: estimate.input_tokens_estimate,
+            },
+            stream: native.stream,
+            trace: trace.clone(),
+        };
         let notes = ReplyNotes {
             model: Arc::clone(&model),
             max_tokens: clamp,
             dropped: Vec::new(),
-            headers: response.headers.clone(),
+            headers: Vec::new(),
             bill: None,
         };
-        let plan = ProxyPlan {
-            format: model.provider.format,
-            hide_usage: native.hide_usage,
-            context_tokens_max: model.context_tokens_max,
-            input_tokens_estimate: estimate.input_tokens_estimate,
-        };
-        if native.stream {
-            let session = ProxySession::start(self, response, billing, &plan).await?;
+        let flows = self.clone();
+        let work = async move { flows.answer_native(dispatch, billing, job, notes).await };
+        self.see_through(&model.provider, trace, sent, work).await
+    }
+
+    /// Sends a native request and reads its answer, a stream's as far as its first record.
+    async fn answer_native(
+        &self,
+        dispatch: Dispatch,
+        billing: Billing,
+        job: NativeJob,
+        mut notes: ReplyNotes,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        let sent = self.inner.providers.dispatch(dispatch).await;
+        let (response, mut billing) = call::accepted(sent, billing, &notes.model).await?;
+        billing.answered(response.status);
+        notes.headers.clone_from(&response.headers);
+        if job.stream {
+            let session = ProxySession::start(self, response, billing, &job.plan).await?;
+            let session = self.for_client(session, &notes.model.provider, job.trace);
             return Ok(Reply::Stream { session, notes });
         }
-        self.finish_native_json(response, billing, &plan, notes).await
+        self.finish_native_json(response, billing, &job.plan, notes).await
     }
 
     async fn finish_native_json(
@@ -207,10 +232,7 @@ impl Flows {
         let collected = response.body.collect(self.inner.options.upstream_body_bytes_max).await;
         let body = match collected {
             Ok(body) => body,
-            Err(error) => {
-                billing.void().await;
-                return Err(error.into());
-            }
+            Err(error) => return Err(billing.broken_off(error).await),
         };
         let meter = match wire::read_native_usage(plan.format, &body, plan.context_tokens_max) {
             Ok(meter) => meter,
@@ -219,14 +241,7 @@ impl Flows {
                 return Err(fault.into());
             }
         };
-        let (usage, basis) = meter.usage_reading(plan.input_tokens_estimate);
-        let end = End {
-            usage,
-            basis,
-            finish: Finish::Complete,
-            payer: Payer::Customer,
-            upstream_id: meter.upstream_id().map(str::to_owned),
-        };
+        let end = End::complete(&meter, plan.input_tokens_estimate);
         notes.bill = Some(billing.settle(end).await?);
         Ok(Reply::Json { body, notes })
     }

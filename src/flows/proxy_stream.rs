@@ -12,6 +12,7 @@ use futures_util::Stream;
 use super::{
     Failure, Flows,
     billing::Billing,
+    drains::Relay,
     stream_money::{Closing, StreamMoney},
 };
 use crate::{
@@ -39,7 +40,7 @@ pub enum ProxyEvent {
 
 /// A running native stream.
 ///
-/// Dropped (the client left), it cancels the upstream and its `Billing` settles what was
+/// Dropped (the client left, and what [`super::drains`] does for it is done), it cancels the upstream and its `Billing` settles what was
 /// metered.
 #[derive(Debug)]
 pub struct ProxySession {
@@ -220,6 +221,12 @@ impl Stream for ProxySession {
                 return Poll::Ready(None);
             }
         }
+    }
+}
+
+impl Relay for ProxySession {
+    fn is_relaying(&self) -> bool {
+        self.money.is_relaying()
     }
 }
 

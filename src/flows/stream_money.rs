@@ -68,8 +68,11 @@ impl StreamMoney {
         let Phase::Relaying(billing) = std::mem::replace(&mut self.phase, Phase::Ended) else {
             return;
         };
-        let (usage, basis) = meter.usage_reading(self.input_tokens_estimate);
+        // Only this server's own stop has cut a call whose client had left: as at any hang-up.
+        let left = billing.has_client_left()
+            && failure.as_ref().is_some_and(|failure| failure.code == ErrorCode::ShuttingDown);
         let (finish, payer) = match &failure {
+            _ if left => (Finish::ClientGone, Payer::Customer),
             None => (Finish::Complete, Payer::Customer),
             Some(failure) if failure.code == ErrorCode::ShuttingDown => {
                 (Finish::Shutdown, Payer::Operator)
@@ -77,14 +80,8 @@ impl StreamMoney {
             Some(_) if self.charge_partial => (Finish::UpstreamError, Payer::Customer),
             Some(_) => (Finish::UpstreamError, Payer::Operator),
         };
-        let end = End {
-            usage,
-            basis,
-            finish,
-            payer,
-            upstream_id: meter.upstream_id().map(str::to_owned),
-        };
-        let produced = failure.is_none() || meter.output_seen();
+        let end = End { finish, payer, ..End::complete(meter, self.input_tokens_estimate) };
+        let produced = left || failure.is_none() || meter.output_seen();
         let mut settlement: Settlement = async move {
             if produced {
                 return billing.settle(end).await.map(Some);

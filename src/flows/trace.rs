@@ -1,6 +1,11 @@
-//! What a request leaves in the access log, collected while it runs.
+//! What a request leaves in the access log, collected while it runs, and whether its client is
+//! still there.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Instant,
+};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -9,7 +14,7 @@ use crate::telemetry::{AccessLine, log_access};
 /// A handle to the request's one access-log line and its place among the requests in flight.
 ///
 /// The line is written when the last clone is dropped: for a stream that is the end of its body,
-/// whatever ended it. Clones stay on the worker's thread.
+/// whatever ended it, or the end of its upstream where that goes on without the client. Clones stay on the worker's thread.
 #[derive(Debug, Clone)]
 pub struct RequestTrace(Rc<TraceInner>);
 
@@ -17,6 +22,7 @@ pub struct RequestTrace(Rc<TraceInner>);
 struct TraceInner {
     line: RefCell<AccessLine>,
     started: Instant,
+    left_at: Cell<Option<tokio::time::Instant>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -24,7 +30,8 @@ impl RequestTrace {
     /// Starts the line of a request.
     #[must_use]
     pub fn new(line: AccessLine, started: Instant, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self(Rc::new(TraceInner { line: RefCell::new(line), started, _permit: permit }))
+        let (line, left_at) = (RefCell::new(line), Cell::new(None));
+        Self(Rc::new(TraceInner { line, started, left_at, _permit: permit }))
     }
 
     /// Changes the line. Does nothing while another change is running (there is none: one thread,
@@ -33,6 +40,19 @@ impl RequestTrace {
         if let Ok(mut line) = self.0.line.try_borrow_mut() {
             change(&mut line);
         }
+    }
+
+    /// Notes that the client has left while its upstream goes on; the first time counts and is
+    /// returned.
+    pub(super) fn client_left(&self) -> tokio::time::Instant {
+        let left_at = self.0.left_at.get().unwrap_or_else(tokio::time::Instant::now);
+        self.0.left_at.set(Some(left_at));
+        left_at
+    }
+
+    /// Whether [`Self::client_left`] was called.
+    pub(super) fn has_client_left(&self) -> bool {
+        self.0.left_at.get().is_some()
     }
 
     /// The request's id, which is also in the response's `x-request-id`.

@@ -23,6 +23,7 @@ use super::{
 use crate::flows::{
     ReplyNotes,
     chat_stream::{ChatEvent, ChatSession},
+    drains::ClientStream,
     proxy_stream::{ProxyEvent, ProxySession},
 };
 
@@ -34,7 +35,7 @@ const HEARTBEAT: &[u8] = b": keep-alive\n\n";
 /// Never sends `id:` or `retry:`: OpenAI's Python SDK can't read them (openai-python#2722).
 pub(super) fn chat(
     req: &HttpRequest,
-    session: ChatSession,
+    session: ClientStream<ChatSession>,
     notes: &ReplyNotes,
     heartbeat: Duration,
 ) -> HttpResponse {
@@ -62,7 +63,7 @@ fn data(json: Bytes) -> sse::Event {
 /// Answers with a native stream: the provider's records, untouched.
 pub(super) fn native(
     req: &HttpRequest,
-    session: ProxySession,
+    session: ClientStream<ProxySession>,
     notes: &ReplyNotes,
     heartbeat: Duration,
 ) -> HttpResponse {

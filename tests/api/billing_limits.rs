@@ -247,6 +247,10 @@ fn usage_that_cannot_be_true_is_counted_by_the_server_instead() {
             assert_eq!(row.cost, Some(cost), "{usage} stream={stream}: {row:?}");
         }
     }
+    let told = stage.server.log().matches("told a usage that can't be true").count();
+    // `null` says nothing, which is no lie.
+    let lies = impossible.iter().filter(|usage| !usage.is_null()).count() * 2;
+    assert_eq!(told, lies, "the operator must see each");
     stage.server.audit();
 }
 

@@ -7,6 +7,8 @@ mod cancel;
 #[cfg(test)]
 mod credit;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod gates;
 #[cfg(test)]
 mod kit;

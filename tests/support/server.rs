@@ -56,6 +56,15 @@ impl Builder {
         self
     }
 
+    /// Lets all providers bill a cancelled call to its end. After [`Builder::with_upstream`].
+    #[track_caller]
+    pub(crate) fn billed_to_the_end(mut self) -> Self {
+        let models = self.models.take().expect("the providers come first");
+        let (stops, goes_on) = ("cancel_stops_billing = true", "cancel_stops_billing = false");
+        self.models = Some(models.replace(stops, goes_on));
+        self
+    }
+
     /// Keeps the books in PostgreSQL.
     pub(crate) fn with_postgres(mut self, url: &str) -> Self {
         self.database_url = Some(url.to_owned());

@@ -219,7 +219,7 @@ impl OpenAiStream {
                 _ => self.open_choices |= bit,
             }
         }
-        if let Some(usage) = object.get("usage").filter(|usage| raw::starts_with(usage, b'{')) {
+        if let Some(usage) = object.get("usage") {
             // Some upstreams repeat a running usage on every chunk: final is what comes with the
             // finish, after it, or alone.
             let is_final = choices.is_empty() || self.finish_seen;
