@@ -81,6 +81,14 @@ fn script() -> Vec<Exchange> {
         Exchange::bytes(200, "application/json", format!("<{REPLY_CANARY}>").into_bytes())
             .any_times()
     }));
+    script.extend(both("left.", &|path| {
+        let records = if path == openai::PATH {
+            openai::stream(&[REPLY_CANARY], 1, 1)
+        } else {
+            anthropic::stream(&[REPLY_CANARY], 1, 1)
+        };
+        Exchange::sse(records).may_be_left().any_times()
+    }));
     script.extend([
         openai::json_exchange(REPLY_CANARY, 1, 1).streaming(false).any_times(),
         openai::stream_exchange(&[REPLY_CANARY], 1, 1).streaming(true).any_times(),
@@ -111,7 +119,7 @@ fn everything_happens_and_nothing_is_told(builder: Builder, database_password: O
     native_routes(&stage);
     faces_and_mistakes(&stage);
     // A client that leaves, and a command that carries a persona.
-    let body = with(conversation("alice"), &json!({"stream": true}));
+    let body = with(conversation("alice"), &json!({"stream": true, "user": "left."}));
     let request = Request::post("/v1/chat/completions", &body).bearer(&stage.account.key);
     request.send(stage.server.address()).close_rst();
     stage.server.face(
