@@ -142,7 +142,6 @@ pub(super) struct AccountCore {
     /// The lease as the last reply told it, absolute.
     granted: i64,
     posted: i64,
-    folded: i64,
     /// Reserved by holds that have not ended here, durable or on their way, and what waiting holds
     /// have set aside.
     held: i64,
@@ -255,8 +254,7 @@ impl AccountCore {
         change: &DurableChange,
     ) -> Result<(), Violation> {
         if let Some(lease) = change.lease {
-            (self.granted, self.posted, self.folded) =
-                (lease.granted.0, lease.posted.0, lease.folded.0);
+            (self.granted, self.posted) = (lease.granted.0, lease.posted.0);
         }
         self.held += change.granted_amount.0 - change.aside.0;
         self.holds = self.holds.saturating_sub(change.denied);
@@ -278,7 +276,7 @@ impl AccountCore {
     /// I7, in every build: what is reserved, charged and given back is within the lease.
     fn check(&self, account: AccountId) -> Result<(), Violation> {
         let parts = [self.held, self.charging, self.returning, self.posted];
-        // What waits for a row's grant is not reserved yet, so nothing here may be missing.
+        // Of a hold that waits for the row, only what was set aside is in `held`.
         if self.slack() < 0 || parts.iter().any(|part| *part < 0) {
             return Err(Violation::Lease {
                 account,

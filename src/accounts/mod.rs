@@ -1,8 +1,9 @@
 //! Credits: holds before a request, settlements after it, in exact integers.
 //!
 //! Owns the handle [`Accounts`], the guard [`Hold`], and the actors behind them: one
-//! `AccountActor` per live account (refuses what is known to be frozen without asking the
-//! database), the `AccountRegistry` (spawns, supervises, passivates them), the `LedgerWriter`
+//! `AccountActor` per live account (keeps the account's lease: grants from it in memory, asks the
+//! account's row for the rest), the `AccountRegistry` (spawns and passivates them, sets accounts
+//! aside whose actor panicked), the `LedgerWriter`
 //! (group commit: one flush in flight, the next takes all that waited) and the `LeaseKeeper`
 //! (finds instances that died and recovers what they held).
 //!
@@ -19,8 +20,9 @@
 //! are recovered by the next start.
 //!
 //! Limits: `ledger_queue_ops_max` (holds that wait; settlements are never refused),
-//! `flush_ops_max`, `ledger_wait_ms`, `account_idle_ms`. Everything runs on the System arbiter.
-//! Invariants: I1–I8 of [`crate::domain::ledger`], tested in `core.rs`, in `tests/` and by
+//! `flush_ops_max`, `ledger_wait_ms`, `account_idle_ms`, `cache_ttl_ms` (how long an account's row is
+//! believed). Everything runs on the System arbiter.
+//! Invariants: I1–I8 of [`crate::domain::ledger`], tested in `core_tests.rs`, in `tests/` and by
 //! `tests/store_suite`.
 
 mod account;

@@ -229,7 +229,7 @@ impl LedgerWriter {
         let live = self.options.live.read().unwrap_or_else(PoisonError::into_inner);
         for (account, change) in changes {
             if let Some(actor) = live.get(account) {
-                // An actor that is just being replaced begins anew.
+                // One that is gone has panicked: its account is set aside.
                 drop(deliver(actor, Durable(*change)));
             }
         }

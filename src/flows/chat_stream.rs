@@ -36,8 +36,7 @@ pub enum ChatEvent {
 /// A running chat stream.
 ///
 /// Polled as a [`Stream`]. Dropped (the client left, and what [`super::drains`] does for it is
-/// done), it cancels the upstream and its `Billing`
-/// settles what was metered.
+/// done), it cancels the upstream and its `Billing` settles what was metered.
 #[derive(Debug)]
 pub struct ChatSession {
     /// `None` once the upstream is done.

@@ -78,7 +78,8 @@ impl Drains {
 ///
 /// # Cancel safety
 /// Dropping the future is the client's leaving: `work` runs to its end without it. When its
-/// request has not begun to go out, without a place, or after the time, `work` is dropped where it stands.
+/// request has not begun to go out, without a place, or after the time, `work` is dropped where it
+/// stands.
 pub(super) async fn outlive<T: 'static>(
     drains: Drains,
     trace: RequestTrace,

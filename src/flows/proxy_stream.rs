@@ -40,8 +40,8 @@ pub enum ProxyEvent {
 
 /// A running native stream.
 ///
-/// Dropped (the client left, and what [`super::drains`] does for it is done), it cancels the upstream and its `Billing` settles what was
-/// metered.
+/// Dropped (the client left, and what [`super::drains`] does for it is done), it cancels the
+/// upstream and its `Billing` settles what was metered.
 #[derive(Debug)]
 pub struct ProxySession {
     /// `None` once the upstream is done.

@@ -14,7 +14,8 @@ use crate::telemetry::{AccessLine, log_access};
 /// A handle to the request's one access-log line and its place among the requests in flight.
 ///
 /// The line is written when the last clone is dropped: for a stream that is the end of its body,
-/// whatever ended it, or the end of its upstream where that goes on without the client. Clones stay on the worker's thread.
+/// whatever ended it, or the end of its upstream where that goes on without the client. Clones stay
+/// on the worker's thread.
 #[derive(Debug, Clone)]
 pub struct RequestTrace(Rc<TraceInner>);
 
