@@ -33,6 +33,10 @@ pub struct Model {
     /// JSON list of model ids; `None` allows every model.
     #[sea_orm(column_type = "Text", nullable)]
     pub allowed_models: Option<String>,
+    /// Most nano-USD that a window may cost; `None` for no budget.
+    pub budget_nanousd: Option<i64>,
+    /// 1 none, 2 daily, 3 weekly, 4 monthly; set with the budget.
+    pub budget_window: Option<i16>,
     /// The owner.
     #[sea_orm(belongs_to, from = "account_id", to = "id")]
     pub account: BelongsTo<super::account::Entity>,

@@ -1,4 +1,4 @@
-//! A wallet, or an account of the operator. Counters only grow; money is nano-USD.
+//! A wallet, the budget of a key in one window, or an account of the operator. Counters only grow; money is nano-USD.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,15 +10,15 @@ pub struct Model {
     /// A wallet has the id of its `account`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// 1 wallet; from 100 on the operator's accounts.
+    /// 1 wallet, 2 a key's budget; from 100 on the operator's accounts.
     pub kind: i16,
-    /// Whose.
+    /// Whose: an account's, or the key's of a budget.
     pub owner_id: Uuid,
     /// The wallet that a cap belongs to.
     pub parent_id: Option<Uuid>,
     /// Start of a cap's window, microseconds.
     pub window_start: Option<i64>,
-    /// All that ever came in.
+    /// All that ever came in; of a budget, its limit.
     pub credits: i64,
     /// All that was ever charged.
     pub debits: i64,
@@ -32,6 +32,8 @@ pub struct Model {
     pub recall_seq: i64,
     /// Grows with each administrative change.
     pub version: i64,
+    /// Kind of a cap's window, as `api_key.budget_window`.
+    pub cap_window: Option<i16>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

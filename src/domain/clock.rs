@@ -3,7 +3,15 @@
 //! Wall time is for people and rows (`…_at`, microseconds since the Unix epoch, UTC); durations
 //! and deadlines use [`std::time::Instant`], which never goes backwards.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use time::{Date, OffsetDateTime};
+
+/// Microseconds in a second.
+pub const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// Microseconds since the Unix epoch, UTC. The unit of every `…_at` column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13,7 +21,21 @@ impl UnixMicros {
     /// Whole seconds since the Unix epoch, rounded towards the past.
     #[must_use]
     pub const fn seconds(self) -> i64 {
-        self.0.div_euclid(1_000_000)
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// Its day, UTC. A time beyond the year 9999 counts as that year's last day.
+    pub(super) fn date(self) -> Date {
+        OffsetDateTime::from_unix_timestamp(self.seconds()).map_or(Date::MAX, OffsetDateTime::date)
+    }
+}
+
+impl fmt::Display for UnixMicros {
+    /// To the minute, for messages: `2026-11-27 00:00 UTC`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.seconds().div_euclid(60);
+        let (hour, minute) = (minutes.div_euclid(60).rem_euclid(24), minutes.rem_euclid(60));
+        write!(f, "{} {hour:02}:{minute:02} UTC", self.date())
     }
 }
 

@@ -9,9 +9,11 @@
 //! ([`price::TokenPrices`]). Overflow is an error or a panic that names the invariant, never a
 //! silent wrap; the direction of each rounding is in the function's name.
 //!
-//! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`).
+//! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`,
+//! `budget.rs`).
 
 pub mod api_key;
+pub mod budget;
 pub mod clock;
 pub mod error_code;
 pub mod ids;
@@ -22,6 +24,7 @@ pub mod price;
 pub mod usage;
 
 pub use api_key::{ApiKeyHash, ApiKeySecret};
+pub use budget::{BudgetWindow, KeyBudget};
 pub use error_code::ErrorCode;
 pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, TransferId};
 pub use model_name::{FaceName, ModelSelector};

@@ -2,13 +2,15 @@
 
 use entity::api_key;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, Func},
 };
 
 use super::{Db, StorageError};
 use crate::domain::{
-    AccountId, ApiKeyHash, KeyId,
+    AccountId, ApiKeyHash, BudgetWindow, KeyBudget, KeyId, NanoUsd,
     clock::{self, UnixMicros},
 };
 
@@ -33,6 +35,8 @@ pub struct NewKey {
     pub allowed_faces: Option<Vec<String>>,
     /// Models that it may use; `None` for all.
     pub allowed_models: Option<Vec<String>>,
+    /// What it may spend; `None` for all that its account has.
+    pub budget: Option<KeyBudget>,
 }
 
 /// A key as it is kept. Whether it is valid now is the caller's question: expired and revoked keys
@@ -57,6 +61,8 @@ pub struct KeyInfo {
     pub allowed_faces: Option<Vec<String>>,
     /// Models that it may use; `None` for all.
     pub allowed_models: Option<Vec<String>>,
+    /// What it may spend; `None` for all that its account has.
+    pub budget: Option<KeyBudget>,
 }
 
 /// Keeps a new key.
@@ -77,6 +83,8 @@ pub async fn insert_key(db: &Db, new: NewKey) -> Result<KeyInfo, StorageError> {
             revoked_at: Set(None),
             allowed_faces: Set(new.allowed_faces.map(json_list)),
             allowed_models: Set(new.allowed_models.map(json_list)),
+            budget_nanousd: Set(new.budget.map(|budget| budget.limit.0)),
+            budget_window: Set(new.budget.map(|budget| budget.window.db_code())),
         };
         let inserted =
             key.insert(db.writer(KEY)?).await.map_err(|error| {
@@ -165,8 +173,75 @@ pub async fn revoke_key(db: &Db, account_id: AccountId, id: KeyId) -> Result<boo
     .await
 }
 
+/// What of a key's budget becomes another; what is `None` stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetChange {
+    /// The new limit. A key without a budget gets one, for ever unless `window` says otherwise.
+    pub limit: Option<NanoUsd>,
+    /// The new window.
+    pub window: Option<BudgetWindow>,
+}
+
+/// Changes a key's budget, or removes it (`None`). Answers the key afterwards, `None` when there is
+/// none; a change without a limit changes nothing of a key without a budget.
+///
+/// Servers learn of it when they read the key again, within their `cache_ttl_ms`.
+///
+/// # Errors
+/// [`StorageError::OutOfRange`] for a limit below 0, [`StorageError::Unavailable`].
+pub async fn change_budget(
+    db: &Db,
+    id: KeyId,
+    change: Option<BudgetChange>,
+) -> Result<Option<KeyInfo>, StorageError> {
+    if change.and_then(|change| change.limit).is_some_and(NanoUsd::is_negative) {
+        return Err(StorageError::OutOfRange { what: "a budget" });
+    }
+    db.run(KEY, move |db| async move {
+        let mut update = api_key::Entity::update_many().filter(api_key::COLUMN.id.eq(id.0));
+        let (limit, window) = (api_key::Column::BudgetNanousd, api_key::Column::BudgetWindow);
+        update = match change {
+            None => update
+                .col_expr(limit, Expr::value(None::<i64>))
+                .col_expr(window, Expr::value(None::<i16>)),
+            Some(BudgetChange { limit: new_limit, window: new_window }) => {
+                update = match new_limit {
+                    Some(new) => update.col_expr(limit, Expr::value(new.0)),
+                    None => update.filter(api_key::COLUMN.budget_nanousd.is_not_null()),
+                };
+                let kept = Func::coalesce([
+                    Expr::col(window),
+                    Expr::value(BudgetWindow::Forever.db_code()),
+                ]);
+                update.col_expr(
+                    window,
+                    match new_window {
+                        Some(new) => Expr::value(new.db_code()),
+                        None => kept.into(),
+                    },
+                )
+            }
+        };
+        let writer = db.writer(KEY)?;
+        update.exec(writer).await.map_err(StorageError::on(KEY))?;
+        let found = api_key::Entity::find_by_id(id.0).one(writer).await;
+        found.map_err(StorageError::on(KEY))?.map(info_of).transpose()
+    })
+    .await
+}
+
 fn info_of(key: api_key::Model) -> Result<KeyInfo, StorageError> {
+    let budget = match (key.budget_nanousd, key.budget_window) {
+        (Some(limit), Some(code)) => {
+            let what = "a budget's window in the database";
+            let window = BudgetWindow::from_db_code(code);
+            let window = window.ok_or(StorageError::Bug { what, source: None })?;
+            Some(KeyBudget { limit: NanoUsd(limit), window })
+        }
+        _ => None,
+    };
     Ok(KeyInfo {
+        budget,
         id: KeyId(key.id),
         account_id: AccountId(key.account_id),
         name: key.name,

@@ -1,10 +1,13 @@
 //! API keys.
 
 use ::faces::{
-    domain::{AccountId, ApiKeySecret, KeyId, clock::UnixMicros},
+    domain::{AccountId, ApiKeySecret, BudgetWindow, KeyBudget, KeyId, NanoUsd, clock::UnixMicros},
     storage::{
         StorageError,
-        keys::{NewKey, find_key_by_hash, insert_key, list_keys, revoke_key},
+        keys::{
+            BudgetChange, NewKey, change_budget, find_key_by_hash, insert_key, list_keys,
+            revoke_key,
+        },
     },
 };
 
@@ -20,6 +23,7 @@ fn key_of(account_id: AccountId, secret: &ApiKeySecret) -> NewKey {
         expires_at: None,
         allowed_faces: None,
         allowed_models: None,
+        budget: None,
     }
 }
 
@@ -96,7 +100,41 @@ async fn a_list_shows_the_accounts_own_keys_page_by_page(store: TestStore) {
     assert_eq!([first, second].concat(), made);
 }
 
+async fn a_budget_is_kept_changed_in_part_and_removed(store: TestStore) {
+    let account_id = some_account(&store.db).await;
+    let secret = ApiKeySecret::generate().unwrap();
+    let budget = KeyBudget { limit: NanoUsd(5_000_000_000), window: BudgetWindow::Daily };
+    let new = NewKey { budget: Some(budget), ..key_of(account_id, &secret) };
+    let kept = insert_key(&store.db, new).await.unwrap();
+    assert_eq!(kept.budget, Some(budget));
+
+    let change = |limit: Option<i64>, window| {
+        let change = Some(BudgetChange { limit: limit.map(NanoUsd), window });
+        change_budget(&store.db, kept.id, change)
+    };
+    let of = |limit, window| Some(KeyBudget { limit: NanoUsd(limit), window });
+    let raised = change(Some(7), None).await.unwrap().unwrap();
+    assert_eq!(raised.budget, of(7, BudgetWindow::Daily));
+    let monthly = change(None, Some(BudgetWindow::Monthly)).await.unwrap().unwrap();
+    assert_eq!(monthly.budget, of(7, BudgetWindow::Monthly));
+    let both = change(Some(0), Some(BudgetWindow::Weekly)).await.unwrap().unwrap();
+    assert_eq!(both.budget, of(0, BudgetWindow::Weekly));
+    let found = find_key_by_hash(&store.db, secret.hash()).await.unwrap();
+    assert_eq!(found, Some(both));
+    let negative = change(Some(-1), None).await;
+    assert!(matches!(negative, Err(StorageError::OutOfRange { .. })), "{negative:?}");
+
+    let without = change_budget(&store.db, kept.id, None).await.unwrap().unwrap();
+    assert_eq!(without.budget, None);
+    let nothing_to_move = change(None, Some(BudgetWindow::Daily)).await.unwrap().unwrap();
+    assert_eq!(nothing_to_move.budget, None);
+    let again = change(Some(9), None).await.unwrap().unwrap();
+    assert_eq!(again.budget, of(9, BudgetWindow::Forever));
+    assert_eq!(change_budget(&store.db, KeyId::generate(), None).await.unwrap(), None);
+}
+
 on_both_databases! {
+    a_budget_is_kept_changed_in_part_and_removed,
     a_key_is_found_by_its_hash_with_everything_that_limits_it,
     a_secret_is_kept_once_and_only_for_an_account_that_exists,
     a_key_is_revoked_once_and_only_by_its_owner,

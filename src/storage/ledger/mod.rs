@@ -2,9 +2,10 @@
 //!
 //! Owns every statement that moves money after a top-up: the flush ([`flush()`]: one transaction for
 //! everything that waited), the rows of instances and leases, recovery of what a dead instance left
-//! ([`recover`]), the audit of the books ([`audit()`]), and reading them for people ([`books`]). The
-//! guards repeat each decision as a condition with a row count: a flush that would break an
-//! invariant is rolled back whole and answered with [`FlushError`].
+//! ([`recover`]), the accounts of keys' budgets ([`ensure_cap`]), the audit of the books
+//! ([`audit()`]), and reading them for people ([`books`]). The guards repeat each decision as a
+//! condition with a row count: a flush that would break an invariant is rolled back whole and
+//! answered with [`FlushError`].
 //!
 //! What never happens here: a decision about a price, a wait, a retry (the writer of `accounts`
 //! repeats a flush with the same number), an update of the operator's counters. The operator's
@@ -20,6 +21,7 @@
 
 pub mod audit;
 pub mod books;
+mod caps;
 mod decide;
 mod flush;
 mod instance;
@@ -34,6 +36,7 @@ mod writes;
 use std::sync::Arc;
 
 pub use audit::{AuditReport, audit};
+pub use caps::{CapWindow, ensure_cap, read_caps, spent_by_keys};
 pub(super) use flush::read_rows;
 pub use instance::{close_instance, register_instance};
 pub use recovery::{RecoveryReport, RecoveryScope, recover};

@@ -44,6 +44,10 @@ pub(super) struct Statements {
     pub(super) open_leases: String,
     pub(super) close_leases: String,
     pub(super) set_instance_state: String,
+    pub(super) read_caps: String,
+    pub(super) insert_cap: String,
+    pub(super) move_cap: String,
+    pub(super) read_spent: String,
 }
 
 /// Step 1 of a flush: the fence, the sequence number and the heartbeat in one row.
@@ -198,6 +202,35 @@ const CLOSE_LEASES: &str = "UPDATE ledger_lease
 const SET_INSTANCE_STATE: &str =
     "UPDATE ledger_instance SET state = $1 WHERE id = $2 AND state IN (1, 2, 3)";
 
+/// Batch: `[key, window, start]`. As [`READ_ROWS`], with the key at the end.
+const READ_CAPS: &str = "SELECT a.id, a.credits, a.debits, a.leased, a.overdraft_limit, a.flags,
+        a.recall_seq,
+        CAST(COALESCE((SELECT SUM(l.posted - l.folded) FROM ledger_lease AS l
+            WHERE l.account_id = a.id AND l.state = 1), 0) AS BIGINT),
+        (SELECT COUNT(*) FROM ledger_lease AS l
+            WHERE l.account_id = a.id AND l.state = 1 AND l.granted > l.folded),
+        a.owner_id
+    FROM {batch} JOIN ledger_account AS a ON a.kind = 2 AND a.owner_id = {id:0}
+        AND a.cap_window = {int:1} AND a.window_start = {int:2}";
+
+const INSERT_CAP: &str = "INSERT INTO ledger_account
+    (id, kind, owner_id, parent_id, cap_window, window_start, credits)
+    VALUES ($1, 2, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+
+/// Moves a budget as far as I1 lets it, and asks for what instances keep when that is not all the
+/// way. Nothing is written when nothing changes.
+const MOVE_CAP: &str = "UPDATE ledger_account
+    SET credits = CASE WHEN debits + leased > $2 THEN debits + leased ELSE $2 END,
+        recall_seq = recall_seq + CASE WHEN leased > 0 AND debits + leased > $2 THEN 1 ELSE 0 END,
+        version = version + 1
+    WHERE id = $1 AND kind = 2
+    AND (credits <> CASE WHEN debits + leased > $2 THEN debits + leased ELSE $2 END
+        OR (leased > 0 AND debits + leased > $2))";
+
+/// Batch: `[key]`. The sum of all that its holds cost.
+const READ_SPENT: &str = "SELECT {id:0}, CAST(COALESCE((SELECT SUM(h.cost) FROM ledger_hold AS h
+        WHERE h.key_id = {id:0} AND h.cost > 0), 0) AS BIGINT) FROM {batch}";
+
 /// The statements for a database.
 pub(super) fn statements(backend: DbBackend) -> &'static Statements {
     static SQLITE: LazyLock<Statements> = LazyLock::new(|| Statements::new(DbBackend::Sqlite));
@@ -236,6 +269,10 @@ impl Statements {
             open_leases: fill(OPEN_LEASES),
             close_leases: fill(CLOSE_LEASES),
             set_instance_state: fill(SET_INSTANCE_STATE),
+            read_caps: fill(READ_CAPS),
+            insert_cap: fill(INSERT_CAP),
+            move_cap: fill(MOVE_CAP),
+            read_spent: fill(READ_SPENT),
         }
     }
 }
@@ -281,8 +318,10 @@ mod tests {
     use super::*;
     use crate::storage::{DatabaseUrl, Db, DbOptions, DbRole};
 
-    #[tokio::test]
-    async fn no_statement_of_a_flush_reads_a_whole_table() {
+    type Plans = Vec<(&'static str, String)>;
+
+    /// The steps that SQLite plans for these statements; none may walk a table of the ledger.
+    async fn plans(all: Vec<&'static str>) -> Plans {
         let directory = tempfile::tempdir().unwrap();
         let db = Db::open(DbOptions {
             url: DatabaseUrl::Sqlite(directory.path().join("faces.db")),
@@ -293,6 +332,34 @@ mod tests {
         })
         .await
         .unwrap();
+        let planned = db.run("plan", move |db| async move {
+            let mut plans = Vec::new();
+            for sql in all {
+                let explain = format!("EXPLAIN QUERY PLAN {sql}");
+                let statement = Statement::from_string(DbBackend::Sqlite, explain);
+                let rows = db.writer("plan")?.query_all_raw(statement).await.unwrap();
+                for row in rows {
+                    plans.push((sql, row.try_get_by_index::<String>(3).unwrap()));
+                }
+            }
+            Ok(plans)
+        });
+        let plans = planned.await.unwrap();
+        for (sql, step) in &plans {
+            assert!(!step.starts_with("SCAN ledger_"), "{step}: {sql}");
+        }
+        plans
+    }
+
+    #[track_caller]
+    fn assert_looks_up(plans: &Plans, sql: &str, lookup: &str) {
+        let of = plans.iter().filter(|(planned, _)| *planned == sql);
+        let steps = of.map(|(_, step)| step.as_str()).collect::<Vec<_>>().join("\n");
+        assert!(steps.contains(lookup), "{steps}\n{sql}");
+    }
+
+    #[tokio::test]
+    async fn no_statement_of_a_flush_reads_a_whole_table() {
         let sql = statements(DbBackend::Sqlite);
         let all = [
             &sql.fence,
@@ -317,28 +384,7 @@ mod tests {
             &sql.open_leases,
             &sql.close_leases,
         ];
-        let plans = db
-            .run("plan", move |db| async move {
-                let mut plans = Vec::new();
-                for sql in all {
-                    let explain = format!("EXPLAIN QUERY PLAN {sql}");
-                    let statement = Statement::from_string(DbBackend::Sqlite, explain);
-                    let rows = db.writer("plan")?.query_all_raw(statement).await.unwrap();
-                    for row in rows {
-                        plans.push((sql, row.try_get_by_index::<String>(3).unwrap()));
-                    }
-                }
-                Ok(plans)
-            })
-            .await
-            .unwrap();
-        let steps_of = |wanted: &str| {
-            let of = plans.iter().filter(|(sql, _)| *sql == wanted);
-            of.map(|(_, step)| step.as_str()).collect::<Vec<_>>().join("\n")
-        };
-        for (sql, step) in &plans {
-            assert!(!step.starts_with("SCAN ledger_"), "{step}: {sql}");
-        }
+        let plans = plans(all.map(String::as_str).to_vec()).await;
         for (sql, lookup) in [
             (&sql.update_accounts, "ledger_account USING PRIMARY KEY (id=?)"),
             (&sql.update_leases, "ledger_lease USING PRIMARY KEY (instance_id=? AND account_id=?)"),
@@ -350,7 +396,17 @@ mod tests {
             (&sql.open_holds, "ledger_hold USING INDEX ledger_hold_open"),
             (&sql.read_rows, "USING INDEX ledger_hold_open (instance_id=? AND account_id=?)"),
         ] {
-            assert!(steps_of(sql).contains(lookup), "{}\n{sql}", steps_of(sql));
+            assert_looks_up(&plans, sql, lookup);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_key_spent_is_looked_up() {
+        let sql = statements(DbBackend::Sqlite);
+        let plans = plans(vec![&sql.read_caps, &sql.move_cap, &sql.read_spent]).await;
+        let cap = "ledger_account_cap (owner_id=? AND cap_window=? AND window_start=?)";
+        assert_looks_up(&plans, &sql.read_caps, cap);
+        let spent = "USING COVERING INDEX ledger_hold_key (key_id=? AND cost>?)";
+        assert_looks_up(&plans, &sql.read_spent, spent);
     }
 }

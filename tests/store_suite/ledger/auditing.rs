@@ -3,7 +3,7 @@
 use faces::storage::{Db, DbOptions, DbRole, ledger::audit};
 use sea_orm::Value;
 
-use super::{Books, opens, resolves, settle, spoil, void, without_checks};
+use super::{Books, budgets::Budgeted, opens, resolves, settle, spoil, void, without_checks};
 use crate::store::TestStore;
 
 async fn a_reader_beside_a_running_server_audits_it(store: TestStore) {
@@ -24,8 +24,9 @@ async fn a_reader_beside_a_running_server_audits_it(store: TestStore) {
 
 /// Spoils clean books by one statement; the audit must name the invariant.
 async fn check(store: &TestStore, invariant: &str, sql: &str, which: Which) {
-    let books = Books::new(store, 1_000).await;
-    let (open, settled, voided) = (books.open(100), books.open(100), books.open(100));
+    let budgeted = Budgeted::new(store, 1_000, 500).await;
+    let (open, settled, voided) = (budgeted.open(100), budgeted.open(100), budgeted.open(100));
+    let books = &budgeted.books;
     let batch = opens(vec![open.clone(), settled.clone(), voided.clone()]);
     books.flush(1, batch).await.unwrap();
     let ends = resolves(vec![settle(&settled, 130), void(&voided)]);
@@ -35,6 +36,7 @@ async fn check(store: &TestStore, invariant: &str, sql: &str, which: Which) {
     without_checks(&raw).await;
     let values: Vec<Value> = match which {
         Which::Account => vec![books.account.0.into()],
+        Which::Budget => vec![budgeted.cap.0.into()],
         Which::Settled => vec![settled.hold_id.0.into()],
         Which::Voided => vec![voided.hold_id.0.into()],
         Which::Open => vec![open.hold_id.0.into()],
@@ -50,6 +52,7 @@ async fn check(store: &TestStore, invariant: &str, sql: &str, which: Which) {
 
 enum Which {
     Account,
+    Budget,
     Settled,
     Voided,
     Open,
@@ -67,6 +70,8 @@ macro_rules! planted {
 planted! {
     an_account_that_owes_more_than_it_has: "I1", Account,
         "UPDATE ledger_account SET leased = credits + 1 WHERE id = $1";
+    a_budget_that_is_overspent: "I1", Budget,
+        "UPDATE ledger_account SET leased = credits + 1 WHERE id = $1";
     a_settled_hold_without_its_charge: "I2", Settled,
         "DELETE FROM ledger_transfer WHERE id = $1 AND kind = 1";
     a_charge_of_another_amount: "I2", Settled,
@@ -78,10 +83,18 @@ planted! {
         "UPDATE ledger_hold SET cost = 1 WHERE id = $1";
     a_lease_that_posted_what_no_hold_cost: "I2", Account,
         "UPDATE ledger_lease SET posted = posted - 1, folded = folded - 1 WHERE account_id = $1";
+    a_budget_charged_for_what_no_hold_cost: "I2", Budget,
+        "UPDATE ledger_lease SET posted = posted - 1, folded = folded - 1 WHERE account_id = $1";
     credits_that_nobody_paid: "I4", Account,
         "UPDATE ledger_account SET credits = credits + 1 WHERE id = $1";
     debits_without_a_charge: "I4", Account,
         "UPDATE ledger_account SET debits = debits + 1 WHERE id = $1";
+    a_budget_with_debits_without_a_hold: "I4", Budget,
+        "UPDATE ledger_account SET debits = debits + 1 WHERE id = $1";
+    a_hold_on_another_keys_budget: "I4", Budget,
+        "UPDATE ledger_account SET owner_id = parent_id WHERE id = $1";
+    a_hold_on_a_budget_of_another_wallet: "I4", Budget,
+        "UPDATE ledger_account SET parent_id = owner_id WHERE id = $1";
     an_operator_account_with_counters: "I4", Account,
         "UPDATE ledger_account SET credits = 1 WHERE kind = 101 AND id <> $1";
     a_transfer_of_nobody: "I4", Settled,
@@ -90,6 +103,12 @@ planted! {
         "UPDATE ledger_hold SET account_id = id WHERE id = $1";
     leased_credit_without_a_lease: "I5", Account,
         "UPDATE ledger_account SET leased = leased + 1 WHERE id = $1";
+    a_leased_budget_without_a_lease: "I5", Budget,
+        "UPDATE ledger_account SET leased = leased + 1 WHERE id = $1";
+    a_lease_of_a_budget_smaller_than_its_holds: "I6", Budget,
+        "UPDATE ledger_lease SET granted = granted - 1 WHERE account_id = $1";
+    an_open_hold_without_a_lease_on_its_budget: "I6", Budget,
+        "UPDATE ledger_lease SET state = 2 WHERE account_id = $1";
     a_lease_smaller_than_its_holds: "I6", Account,
         "UPDATE ledger_lease SET granted = granted - 1 WHERE account_id = $1";
     an_open_hold_without_a_lease: "I6", Account,

@@ -2,6 +2,7 @@
 
 mod auditing;
 mod books;
+mod budgets;
 mod flush;
 mod leases;
 mod recovery;
@@ -119,7 +120,9 @@ fn leg(account_id: AccountId) -> Leg {
 fn resolves(resolves: Vec<HoldResolve>) -> FlushBatch {
     let mut rests: BTreeMap<AccountId, i64> = BTreeMap::new();
     for end in &resolves {
-        *rests.entry(end.account_id).or_default() += end.amount.0 - end.charge.0;
+        for account_id in std::iter::once(end.account_id).chain(end.cap_id) {
+            *rests.entry(account_id).or_default() += end.amount.0 - end.charge.0;
+        }
     }
     let lease = |(account_id, rest)| LeaseOp { account_id, give_back: NanoUsd(rest), fold: true };
     FlushBatch { leases: rests.into_iter().map(lease).collect(), resolves, ..FlushBatch::default() }

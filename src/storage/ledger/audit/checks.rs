@@ -12,7 +12,8 @@ pub(super) struct Check {
 }
 
 /// States of holds: 1 open, 2 settled, 3 voided, 4 recovered. Kinds of transfers: 1 charge,
-/// 4 overrun, 5 provider cost. Kinds of accounts: 1 wallet, from 100 on the operator's.
+/// 4 overrun, 5 provider cost. Kinds of accounts: 1 wallet, 2 a key's budget, from 100 on the
+/// operator's.
 pub(super) const CHECKS: &[Check] = &[
     Check {
         invariant: "I1",
@@ -78,6 +79,27 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         invariant: "I4",
+        what: "a budget's debits (and what its leases have not folded yet) as the costs of its holds",
+        sql: "SELECT a.id, CAST(COALESCE(h.total, 0) AS TEXT),
+                CAST(a.debits + COALESCE(l.unfolded, 0) AS TEXT)
+            FROM ledger_account AS a
+            LEFT JOIN (SELECT cap_account_id, SUM(cost) AS total FROM ledger_hold
+                GROUP BY cap_account_id) AS h ON h.cap_account_id = a.id
+            LEFT JOIN (SELECT account_id, SUM(posted - folded) AS unfolded FROM ledger_lease
+                WHERE state = 1 GROUP BY account_id) AS l ON l.account_id = a.id
+            WHERE a.kind = 2
+            AND a.debits + COALESCE(l.unfolded, 0) <> COALESCE(h.total, 0)",
+    },
+    Check {
+        invariant: "I4",
+        what: "the budget of a hold: of its key and its wallet",
+        sql: "SELECT h.id, NULL, CAST(h.amount AS TEXT) FROM ledger_hold AS h
+            LEFT JOIN ledger_account AS a ON a.id = h.cap_account_id AND a.kind = 2
+                AND a.parent_id = h.account_id AND a.owner_id = h.key_id
+            WHERE h.cap_account_id IS NOT NULL AND a.id IS NULL",
+    },
+    Check {
+        invariant: "I4",
         what: "the counters of an operator account, which must stay 0",
         sql: "SELECT id, '0', CAST(credits + debits + leased AS TEXT) FROM ledger_account
             WHERE kind >= 100 AND (credits <> 0 OR debits <> 0 OR leased <> 0)",
@@ -112,8 +134,11 @@ pub(super) const CHECKS: &[Check] = &[
         sql: "SELECT l.account_id, CAST(l.granted AS TEXT),
                 CAST(l.posted + COALESCE(h.held, 0) AS TEXT)
             FROM ledger_lease AS l
-            LEFT JOIN (SELECT instance_id, account_id, SUM(amount) AS held FROM ledger_hold
-                WHERE state = 1 GROUP BY instance_id, account_id) AS h
+            LEFT JOIN (SELECT o.instance_id, o.account_id, SUM(o.amount) AS held
+                FROM (SELECT instance_id, account_id, amount FROM ledger_hold WHERE state = 1
+                    UNION ALL SELECT instance_id, cap_account_id, amount FROM ledger_hold
+                    WHERE state = 1 AND cap_account_id IS NOT NULL) AS o
+                GROUP BY o.instance_id, o.account_id) AS h
             ON h.instance_id = l.instance_id AND h.account_id = l.account_id
             WHERE l.posted + COALESCE(h.held, 0) > l.granted",
     },
@@ -124,6 +149,14 @@ pub(super) const CHECKS: &[Check] = &[
             LEFT JOIN ledger_lease AS l ON l.instance_id = h.instance_id
                 AND l.account_id = h.account_id AND l.state = 1
             WHERE h.state = 1 AND l.account_id IS NULL",
+    },
+    Check {
+        invariant: "I6",
+        what: "the open lease of an open hold on its key's budget",
+        sql: "SELECT h.id, NULL, CAST(h.amount AS TEXT) FROM ledger_hold AS h
+            LEFT JOIN ledger_lease AS l ON l.instance_id = h.instance_id
+                AND l.account_id = h.cap_account_id AND l.state = 1
+            WHERE h.state = 1 AND h.cap_account_id IS NOT NULL AND l.account_id IS NULL",
     },
     Check {
         invariant: "I8",
