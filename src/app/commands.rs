@@ -19,6 +19,7 @@ use crate::{
         AccountCommand, AdminCommand, Cli, Command, DatabaseUrl, FaceCommand, KeyCommand, Settings,
         TopUpArgs,
     },
+    domain::{BudgetWindow, KeyBudget},
     flows::{Platform, admin::AdminRequest},
     storage::{DbRole, ledger},
     telemetry,
@@ -204,10 +205,14 @@ fn key_request(command: KeyCommand) -> (AdminRequest, bool) {
             expires_in_days,
             allowed_faces,
             allowed_models,
+            budget_usd,
+            budget_window,
             json,
         } => {
             let allowed_faces = Some(allowed_faces).filter(|names| !names.is_empty());
             let allowed_models = Some(allowed_models).filter(|models| !models.is_empty());
+            let window = budget_window.unwrap_or(BudgetWindow::Forever);
+            let budget = budget_usd.map(|limit| KeyBudget { limit, window });
             (
                 AdminRequest::CreateKey {
                     account,
@@ -215,11 +220,20 @@ fn key_request(command: KeyCommand) -> (AdminRequest, bool) {
                     expires_in_days,
                     allowed_faces,
                     allowed_models,
+                    budget,
                 },
                 json,
             )
         }
         KeyCommand::List { account, json } => (AdminRequest::ListKeys { account }, json),
+        KeyCommand::Set { key, no_budget: true, json, .. } => {
+            (AdminRequest::RemoveBudget { key }, json)
+        }
+        KeyCommand::Set { key, budget_usd, budget_window, no_budget: false, json } => {
+            let change =
+                AdminRequest::ChangeBudget { key, limit: budget_usd, window: budget_window };
+            (change, json)
+        }
         KeyCommand::Revoke { key, json } => (AdminRequest::RevokeKey { key }, json),
     }
 }

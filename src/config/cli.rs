@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use super::{
     Settings,
     ledger_cli::{LedgerCommand, TopUpArgs},
 };
-use crate::domain::{AccountId, FaceName, KeyId, NanoUsd};
+use crate::domain::{AccountId, BudgetWindow, FaceName, KeyId, NanoUsd};
 
 /// Self-hosted, OpenAI-compatible server for personas with exact prepaid credits.
 ///
@@ -114,10 +114,10 @@ pub enum AdminCommand {
     )]
     Account(AccountCommand),
 
-    /// Create, list and revoke API keys
+    /// Create, list, change and revoke API keys
     #[command(
         subcommand,
-        after_help = "Examples:\n  faces admin key create --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --name laptop --json\n  faces admin key revoke --key 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3"
+        after_help = "Examples:\n  faces admin key create --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --name laptop --json\n  faces admin key set --key 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --budget-usd 5\n  faces admin key revoke --key 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3"
     )]
     Key(KeyCommand),
 
@@ -204,7 +204,7 @@ pub enum AccountCommand {
 pub enum KeyCommand {
     /// Create an API key; it is shown this once
     #[command(
-        after_help = "Examples:\n  faces admin key create --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --name laptop --json\n  faces admin key create --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --expires-in-days 30 --allow-face alice --allow-model gpt-4o-mini"
+        after_help = "Examples:\n  faces admin key create --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --name laptop --json\n  faces admin key create --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --expires-in-days 30 --allow-face alice --allow-model gpt-4o-mini --budget-usd 5 --budget-window daily"
     )]
     Create {
         /// Account that the key spends from
@@ -222,11 +222,19 @@ pub enum KeyCommand {
         /// Model that the key may use (repeat it for more); unset: all
         #[arg(long = "allow-model", value_name = "MODEL")]
         allowed_models: Vec<String>,
+        /// Most that the key may spend in a window, USD, at most 9 decimal places; unset: all that
+        /// the account has
+        #[arg(long, value_name = "USD", value_parser = budget, allow_negative_numbers = true)]
+        budget_usd: Option<NanoUsd>,
+        /// When the budget begins anew, at midnight UTC: none, daily, weekly (Monday) or monthly
+        /// (the 1st); unset: none
+        #[arg(long, value_name = "WINDOW", value_parser = BudgetWindow::parse, requires = "budget_usd")]
+        budget_window: Option<BudgetWindow>,
         /// Answer in JSON
         #[arg(long)]
         json: bool,
     },
-    /// List an account's keys (never the secrets)
+    /// List an account's keys (never the secrets) with their budgets and what they spent
     #[command(
         after_help = "Examples:\n  faces admin key list --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3"
     )]
@@ -234,6 +242,30 @@ pub enum KeyCommand {
         /// Account whose keys to list
         #[arg(long, value_name = "ID")]
         account: AccountId,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change or remove a key's budget; servers follow within two seconds
+    #[command(
+        group = ArgGroup::new("change").required(true).multiple(true),
+        after_help = "Examples:\n  faces admin key set --key 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --budget-usd 5\n  faces admin key set --key 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --no-budget"
+    )]
+    Set {
+        /// Id of the key (not the secret), as `faces admin key list` shows it
+        #[arg(long, value_name = "ID")]
+        key: KeyId,
+        /// Most that the key may spend in a window, USD, at most 9 decimal places; what the window
+        /// spent so far counts. Unset: as before
+        #[arg(long, value_name = "USD", value_parser = budget, allow_negative_numbers = true, group = "change")]
+        budget_usd: Option<NanoUsd>,
+        /// When the budget begins anew, at midnight UTC: none, daily, weekly (Monday) or monthly
+        /// (the 1st); another window begins with nothing spent. Unset: as before
+        #[arg(long, value_name = "WINDOW", value_parser = BudgetWindow::parse, group = "change")]
+        budget_window: Option<BudgetWindow>,
+        /// Let the key spend all that its account has
+        #[arg(long, group = "change", conflicts_with_all = ["budget_usd", "budget_window"])]
+        no_budget: bool,
         /// Answer in JSON
         #[arg(long)]
         json: bool,
@@ -295,6 +327,14 @@ fn usd_from_zero(text: &str) -> Result<NanoUsd, String> {
     let amount: NanoUsd = text.parse().map_err(|error| format!("{error}"))?;
     if amount.is_negative() {
         return Err("an opening credit can't be below 0".to_owned());
+    }
+    Ok(amount)
+}
+
+fn budget(text: &str) -> Result<NanoUsd, String> {
+    let amount: NanoUsd = text.parse().map_err(|error| format!("{error}"))?;
+    if amount.is_negative() {
+        return Err("a budget can't be below 0".to_owned());
     }
     Ok(amount)
 }

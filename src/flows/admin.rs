@@ -4,27 +4,30 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Failure, Platform};
+use super::{
+    Failure, Platform,
+    keys::{KeyTerms, no_key},
+};
 use crate::{
     domain::{
-        AccountId, ApiKeySecret, ErrorCode, FaceName, KeyId, NanoUsd, clock, clock::UnixMicros,
+        AccountId, BudgetWindow, ErrorCode, FaceName, KeyBudget, KeyId, NanoUsd,
+        clock::{self, MICROS_PER_SECOND, UnixMicros},
         ledger::FLAG_FROZEN,
     },
     storage::{
         accounts::{self, AccountInfo, CreditSource, NewAccount},
         faces as storage_faces,
-        keys::{self, KeyInfo, NewKey},
+        keys::{self, BudgetChange},
     },
 };
 
 /// Rows in one page while a list is read to its end.
-const LIST_PAGE: u32 = 500;
+pub(super) const LIST_PAGE: u32 = 500;
 /// Most rows of one answer: a list for people, not an export.
-const LIST_MAX: usize = 100_000;
+pub(super) const LIST_MAX: usize = 100_000;
 /// Life of the key that `faces chat` makes for itself, s.
 const CHAT_KEY_LIFE_S: i64 = 600;
 const SECONDS_PER_DAY: i64 = 86_400;
-const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// One administrator's command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +61,22 @@ pub enum AdminRequest {
         allowed_faces: Option<Vec<FaceName>>,
         /// Models that it may use; `None` is all.
         allowed_models: Option<Vec<String>>,
+        /// What it may spend; `None` is all that its account has.
+        budget: Option<KeyBudget>,
+    },
+    /// Changes what a key may spend.
+    ChangeBudget {
+        /// Which key.
+        key: KeyId,
+        /// The new limit; `None` keeps it.
+        limit: Option<NanoUsd>,
+        /// The new window; `None` keeps it.
+        window: Option<BudgetWindow>,
+    },
+    /// Lets a key spend all that its account has.
+    RemoveBudget {
+        /// Which key.
+        key: KeyId,
     },
     /// An account's keys, without secrets.
     ListKeys {
@@ -123,25 +142,27 @@ impl Platform {
                 expires_in_days,
                 allowed_faces,
                 allowed_models,
+                budget,
             } => {
                 self.known_account(account).await?;
                 let expires_at =
                     expires_in_days.map(|days| in_seconds(i64::from(days) * SECONDS_PER_DAY));
                 let allowed_faces = allowed_faces
                     .map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
-                self.make_key(account, name, expires_at, allowed_faces, allowed_models).await
+                let terms = KeyTerms { name, expires_at, allowed_faces, allowed_models, budget };
+                self.make_key(account, terms).await
             }
+            AdminRequest::ChangeBudget { key, limit, window } => {
+                self.change_budget(key, Some(BudgetChange { limit, window })).await
+            }
+            AdminRequest::RemoveBudget { key } => self.change_budget(key, None).await,
             AdminRequest::ListKeys { account } => {
                 self.known_account(account).await?;
                 self.list_keys(account).await
             }
             AdminRequest::RevokeKey { key } => {
-                let Some(account) = keys::owner_of_key(&self.inner.db, key).await? else {
-                    return Err(Failure::new(
-                        ErrorCode::NotFound,
-                        format!("there is no API key with the id {key}"),
-                    ));
-                };
+                let owner = keys::owner_of_key(&self.inner.db, key).await?;
+                let account = owner.ok_or_else(|| no_key(key))?;
                 keys::revoke_key(&self.inner.db, account, key).await?;
                 self.inner.directory.forget_keys();
                 Ok(json!({"id": key, "revoked": true}))
@@ -191,52 +212,6 @@ impl Platform {
         Ok(json!({"object": "list", "data": data}))
     }
 
-    async fn list_keys(&self, account: AccountId) -> Result<Value, Failure> {
-        let mut data: Vec<Value> = Vec::new();
-        let mut after = None;
-        while data.len() < LIST_MAX {
-            let page = keys::list_keys(&self.inner.db, account, after, LIST_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            data.extend(page.iter().map(key_json));
-        }
-        Ok(json!({"object": "list", "data": data}))
-    }
-
-    pub(super) async fn make_key(
-        &self,
-        account_id: AccountId,
-        name: String,
-        expires_at: Option<UnixMicros>,
-        allowed_faces: Option<Vec<String>>,
-        allowed_models: Option<Vec<String>>,
-    ) -> Result<Value, Failure> {
-        let secret = ApiKeySecret::generate().map_err(|error| {
-            log::error!(target: "faces::flows", "no randomness for a key: {error}");
-            Failure::new(ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
-        })?;
-        let key = NewKey {
-            id: KeyId::generate(),
-            account_id,
-            name,
-            hash: secret.hash(),
-            prefix: secret.display_prefix(),
-            expires_at,
-            allowed_faces,
-            allowed_models,
-        };
-        let id = key.id;
-        let prefix = key.prefix.clone();
-        keys::insert_key(&self.inner.db, key).await?;
-        Ok(json!({
-            "id": id,
-            "key": secret.expose(),
-            "key_prefix": prefix,
-            "account": account_id,
-            "expires_at": expires_at.map(UnixMicros::seconds),
-        }))
-    }
-
     async fn chat_key(&self, face: Option<FaceName>) -> Result<Value, Failure> {
         let owner = match &face {
             Some(name) => storage_faces::first_owner_of(&self.inner.db, name).await?,
@@ -255,8 +230,8 @@ impl Platform {
                 "there is no account yet; make one with: faces admin account create --name NAME --credit-usd 5",
             ));
         };
-        self.make_key(owner, "faces chat".to_owned(), Some(in_seconds(CHAT_KEY_LIFE_S)), None, None)
-            .await
+        let expires_at = Some(in_seconds(CHAT_KEY_LIFE_S));
+        self.make_key(owner, KeyTerms { expires_at, ..KeyTerms::named("faces chat") }).await
     }
 
     async fn known_account(&self, id: AccountId) -> Result<AccountInfo, Failure> {
@@ -285,18 +260,5 @@ fn account_json(account: &AccountInfo) -> Value {
         "spent_usd": account.row.spent().to_json_number(),
         "frozen": account.row.flags & FLAG_FROZEN != 0,
         "created": account.created_at.seconds(),
-    })
-}
-
-fn key_json(key: &KeyInfo) -> Value {
-    json!({
-        "id": key.id,
-        "name": key.name,
-        "key_prefix": key.prefix,
-        "created": key.created_at.seconds(),
-        "expires_at": key.expires_at.map(UnixMicros::seconds),
-        "revoked": key.revoked_at.is_some(),
-        "allowed_face_ids": key.allowed_faces,
-        "allowed_llm_models": key.allowed_models,
     })
 }

@@ -1,6 +1,6 @@
 //! What an empty database gets on a fresh machine: an account, a face and a key.
 
-use super::{Failure, Platform};
+use super::{Failure, Platform, keys::KeyTerms};
 use crate::{
     domain::{AccountId, NanoUsd},
     faces::demo,
@@ -47,7 +47,7 @@ impl Platform {
         };
         accounts::create_account(&self.inner.db, account).await?;
         self.import_face(account_id, demo::ALICE_JSON.as_bytes()).await?;
-        let key = self.make_key(account_id, "demo".to_owned(), None, None, None).await?;
+        let key = self.make_key(account_id, KeyTerms::named("demo")).await?;
         let key = key.get("key").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         Ok(Some(Demo { account_id, credit: DEMO_CREDIT, face: "alice", key }))
     }

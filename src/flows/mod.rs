@@ -28,6 +28,7 @@ mod directory;
 pub mod drains;
 mod estimate;
 pub mod failure;
+mod keys;
 pub mod models;
 pub mod personas;
 mod platform;

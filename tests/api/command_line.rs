@@ -81,9 +81,45 @@ fn keys_work(place: &Place, id: &str) {
     assert!(secret.starts_with(shown["key_prefix"].as_str().unwrap()), "{keys}");
     assert_eq!((&shown["allowed_face_ids"], &shown["revoked"]), (&json!(["bo"]), &json!(false)));
     let key_id = shown["id"].as_str().unwrap().to_owned();
+    budgets_work(place, &key_id);
     assert_eq!(admin(&["key", "revoke", "--key", &key_id])["revoked"], true);
     assert_eq!(admin(&["key", "revoke", "--key", &key_id])["revoked"], true, "again is no error");
     assert_eq!(admin(&["key", "list", "--account", id])["data"][0]["revoked"], true);
+}
+
+#[track_caller]
+fn budgets_work(place: &Place, key: &str) {
+    let set = |options: &[&str]| {
+        place.run(&[&["admin", "key", "set", "--key", key, "--json"], options].concat())
+    };
+    refused(&set(&["--budget-window", "daily"]), "invalid_request_body");
+    let made = json(&set(&["--budget-usd", "5.000000001"]));
+    assert_eq!(
+        (nanousd(&made["budget_usd"]), &made["budget_window"], &made["resets_at"]),
+        (5_000_000_001, &json!("none"), &Value::Null)
+    );
+    assert_eq!((nanousd(&made["spent_usd"]), nanousd(&made["total_spent_usd"])), (0, 0));
+    let daily = json(&set(&["--budget-window", "daily"]));
+    assert_eq!(
+        (nanousd(&daily["budget_usd"]), &daily["budget_window"]),
+        (5_000_000_001, &json!("daily"))
+    );
+    assert!(daily["resets_at"].as_u64().is_some_and(|at| at % 86_400 == 0), "{daily}");
+    let listed = json(&set(&["--budget-usd", "0", "--budget-window", "weekly"]));
+    assert_eq!((nanousd(&listed["budget_usd"]), &listed["budget_window"]), (0, &json!("weekly")));
+    let removed = json(&set(&["--no-budget"]));
+    assert_eq!((&removed["budget_usd"], &removed["budget_window"]), (&Value::Null, &Value::Null));
+    for wrong in [
+        &[][..],
+        &["--no-budget", "--budget-usd", "1"],
+        &["--budget-usd", "-1"],
+        &["--budget-usd", "1", "--budget-window", "hourly"],
+    ] {
+        assert_eq!(set(wrong).status.code(), Some(2), "{wrong:?}: {}", err(&set(wrong)));
+    }
+    let unknown = "0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3";
+    let missing = place.run(&["admin", "key", "set", "--key", unknown, "--no-budget", "--json"]);
+    refused(&missing, "not_found");
 }
 
 #[track_caller]
