@@ -32,9 +32,10 @@ pub struct CapWindow {
 }
 
 /// The account of a key's budget in one window, made when it is missing, with `credits` moved to
-/// `budget`, or as near as I1 lets them: not below `debits + leased`. Then instances are asked for
-/// what they don't use, and a later call moves `credits` further. Nothing is written when nothing
-/// changes; any number of instances may call it at once.
+/// `budget`, or as near as I1 lets them: not below `debits + leased`. Until a later call can move
+/// them all the way, the account is blocked: its holds run on and nothing new is granted, so that
+/// instances give back what they don't use and nobody takes it again. Nothing is written when
+/// nothing changes; any number of instances may call it at once.
 ///
 /// # Errors
 /// [`StorageError::Unavailable`] and the like; [`StorageError::ReadOnly`] when something had to be
@@ -68,10 +69,14 @@ pub async fn ensure_cap(
     .await
 }
 
-/// Whether `credits` are where they can be, and nobody keeps what they could move by.
+/// Whether the account is where [`ensure_cap`] would move it.
 const fn is_moved(row: &AccountRow, budget: NanoUsd) -> bool {
-    let is_spent = row.leased.0 == 0 && row.debits.0 >= budget.0;
-    row.credits.0 == budget.0 || (is_spent && row.credits.0 == row.debits.0)
+    let out = row.debits.0.saturating_add(row.leased.0);
+    if out > budget.0 {
+        row.credits.0 == out && row.is_blocked()
+    } else {
+        row.credits.0 == budget.0 && !row.is_blocked()
+    }
 }
 
 async fn insert(

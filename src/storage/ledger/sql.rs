@@ -217,15 +217,15 @@ const INSERT_CAP: &str = "INSERT INTO ledger_account
     (id, kind, owner_id, parent_id, cap_window, window_start, credits)
     VALUES ($1, 2, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 
-/// Moves a budget as far as I1 lets it, and asks for what instances keep when that is not all the
-/// way. Nothing is written when nothing changes.
+/// Moves a budget as far as I1 lets it. While that is not all the way, the account is blocked (1, as
+/// a frozen one): what comes back must not be granted again. `{clip}` is `debits + leased > $2`.
 const MOVE_CAP: &str = "UPDATE ledger_account
-    SET credits = CASE WHEN debits + leased > $2 THEN debits + leased ELSE $2 END,
-        recall_seq = recall_seq + CASE WHEN leased > 0 AND debits + leased > $2 THEN 1 ELSE 0 END,
+    SET credits = CASE WHEN {clip} THEN debits + leased ELSE $2 END,
+        flags = CASE WHEN {clip} THEN flags | 1 ELSE flags & ~1 END,
+        recall_seq = recall_seq + CASE WHEN {clip} AND flags & 1 = 0 THEN 1 ELSE 0 END,
         version = version + 1
-    WHERE id = $1 AND kind = 2
-    AND (credits <> CASE WHEN debits + leased > $2 THEN debits + leased ELSE $2 END
-        OR (leased > 0 AND debits + leased > $2))";
+    WHERE id = $1 AND kind = 2 AND (credits <> CASE WHEN {clip} THEN debits + leased ELSE $2 END
+        OR flags & 1 <> CASE WHEN {clip} THEN 1 ELSE 0 END)";
 
 /// Batch: `[key]`. The sum of all that its holds cost.
 const READ_SPENT: &str = "SELECT {id:0}, CAST(COALESCE((SELECT SUM(h.cost) FROM ledger_hold AS h
@@ -271,7 +271,7 @@ impl Statements {
             set_instance_state: fill(SET_INSTANCE_STATE),
             read_caps: fill(READ_CAPS),
             insert_cap: fill(INSERT_CAP),
-            move_cap: fill(MOVE_CAP),
+            move_cap: fill(&MOVE_CAP.replace("{clip}", "debits + leased > $2")),
             read_spent: fill(READ_SPENT),
         }
     }

@@ -112,11 +112,12 @@ async fn a_lowered_budget_follows_what_running_requests_leave(store: TestStore) 
 
     let row = budgeted.ensure(80).await;
     assert_eq!((row.credits, row.available(), row.recall_seq), (NanoUsd(90), NanoUsd(0), 1));
-    let row = budgeted.ensure(80).await;
-    assert_eq!((row.credits, row.recall_seq), (NanoUsd(90), 2), "asked again while it is held");
+    assert_eq!(budgeted.ensure(80).await, row, "running requests are not cut");
     let reply = books.flush(3, opens(vec![budgeted.open(1)])).await.unwrap();
-    assert!(matches!(reply.opens[0], OpenVerdict::Denied { .. }), "{reply:?}");
+    assert_eq!(reply.opens, [OpenVerdict::Blocked(row)]);
     books.flush(4, resolves(vec![settle(&running, 5)])).await.unwrap();
+    let reply = books.flush(5, opens(vec![budgeted.open(1)])).await.unwrap();
+    assert!(matches!(reply.opens[0], OpenVerdict::Blocked(_)), "what came back stays: {reply:?}");
     let row = budgeted.ensure(80).await;
     assert_eq!(
         (row.credits, row.spent(), row.available()),
@@ -125,6 +126,8 @@ async fn a_lowered_budget_follows_what_running_requests_leave(store: TestStore) 
     let version = kept(&store).await[0].version;
     budgeted.ensure(80).await;
     assert_eq!(kept(&store).await[0].version, version, "nothing changes any more");
+    let reply = books.flush(6, opens(vec![budgeted.open(15)])).await.unwrap();
+    assert!(matches!(reply.opens[0], OpenVerdict::Granted { .. }), "{reply:?}");
     books.assert_audit_is_clean().await;
 }
 
@@ -136,10 +139,11 @@ async fn a_budget_below_what_is_spent_stays_at_what_is_spent(store: TestStore) {
     books.flush(2, resolves(vec![settle(&open, 60)])).await.unwrap();
     for _ in 0..3 {
         let row = budgeted.ensure(10).await;
-        assert_eq!((row.credits, row.available(), row.recall_seq), (NanoUsd(60), NanoUsd(0), 0));
+        assert_eq!((row.credits, row.available()), (NanoUsd(60), NanoUsd(0)));
     }
     assert_eq!(kept(&store).await[0].version, 1, "once is enough");
-    assert_eq!(budgeted.ensure(70).await.available(), NanoUsd(10));
+    let row = budgeted.ensure(70).await;
+    assert_eq!((row.available(), row.is_blocked()), (NanoUsd(10), false));
     books.assert_audit_is_clean().await;
 }
 
