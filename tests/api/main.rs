@@ -31,6 +31,7 @@ mod metrics;
 #[cfg(test)]
 mod mutations;
 #[cfg(test)]
+#[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[cfg(test)]

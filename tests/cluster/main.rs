@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod last_cent;
 #[cfg(test)]
+#[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[cfg(test)]

@@ -17,10 +17,7 @@ fn three_instances_behind_nginx_serve_stop_and_balance() {
     command.arg(script).args(["--smoke", "--faces", env!("CARGO_BIN_EXE_faces")]);
     // The script has a server of its own; where tests are given one, it takes that.
     let given = env_var("TEST_DATABASE_URL").and_then(|_| postgres::cluster().ok());
-    let database = given.map(|given| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(given.create_database())
-    });
+    let database = given.map(postgres::Cluster::database);
     if let Some(database) = &database {
         command.args(["--database-url", &database.url]);
     }

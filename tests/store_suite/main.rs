@@ -11,6 +11,7 @@ mod ledger;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+#[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[cfg(test)]

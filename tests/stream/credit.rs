@@ -1,14 +1,12 @@
 //! The last credit: 64 clients on an account that can pay for exactly 10 requests.
 
-use serde_json::json;
-
 use crate::{
     postgres,
     support::{
-        BOUND, PROMPT_CANARY,
-        http::{End, Fetched, Request},
+        BOUND,
+        credit::{OUTPUT_TOKENS, price_nanousd, request, usd_for},
+        http::{End, Fetched},
         ledger::SETTLED,
-        models::{self, FREE_INPUT_MODEL, FREE_INPUT_OUTPUT_NANOUSD},
         replies::openai,
         server::{Account, Builder, TestServer},
         upstream::{Exchange, Upstream},
@@ -18,22 +16,10 @@ use crate::{
 
 const CLIENTS: usize = 64;
 const PAID: usize = 10;
-/// What each request asks for at most and gets: with free input, hold and charge are the same.
-const OUTPUT_TOKENS: i64 = 100;
-
-/// Price of one request, nano-USD: 100 tokens at 10 USD per million and 5 % markup.
-fn price_nanousd() -> i64 {
-    models::with_markup(OUTPUT_TOKENS * FREE_INPUT_OUTPUT_NANOUSD)
-}
-
-/// An exact decimal number of USD.
-fn usd(nanousd: i64) -> String {
-    format!("{}.{:09}", nanousd / 1_000_000_000, nanousd % 1_000_000_000)
-}
 
 #[track_caller]
 fn ten_of_sixty_four_are_served(builder: Builder, stream: bool) {
-    let output = OUTPUT_TOKENS.unsigned_abs();
+    let output = u64::from(OUTPUT_TOKENS);
     let answer = if stream {
         let mut records = openai::stream(&["paid"], 10, output);
         let rest = records.split_off(1);
@@ -45,7 +31,7 @@ fn ten_of_sixty_four_are_served(builder: Builder, stream: bool) {
     };
     let upstream = Upstream::start([answer.times(PAID)]);
     let server = builder.with_upstream(&upstream).start();
-    let account = server.account_with_usd(&usd(price_nanousd() * PAID.cast_signed() as i64));
+    let account = server.account_with_usd(&usd_for(PAID));
     let answers = all_at_once(&server, &account, stream, || upstream.open("decided"));
     let statuses = |wanted: u16| answers.iter().filter(|answer| answer.status == wanted).count();
     let shown: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
@@ -74,12 +60,6 @@ fn ten_of_sixty_four_are_served(builder: Builder, stream: bool) {
     let late = request(&account, stream).fetch(server.address());
     assert_eq!(late.status, 402, "{}", late.text());
     assert_eq!(late.header("retry-after"), None, "nothing to wait for: {}", late.text());
-}
-
-fn request(account: &Account, stream: bool) -> Request {
-    let body = json!({"model": FREE_INPUT_MODEL, "max_tokens": OUTPUT_TOKENS, "stream": stream,
-        "messages": [{"role": "user", "content": PROMPT_CANARY}]});
-    Request::post("/v1/chat/completions", &body).bearer(&account.key)
 }
 
 /// Sends all requests at once; calls `decided` when all but the paid ones have their answer.
@@ -117,8 +97,7 @@ fn ten_of_sixty_four_streams_are_served_on_sqlite() {
 fn ten_of_sixty_four_clients_are_served_on_postgresql() {
     match postgres::cluster() {
         Ok(cluster) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let database = runtime.expect("a runtime").block_on(cluster.create_database());
+            let database = cluster.database();
             ten_of_sixty_four_are_served(TestServer::builder().with_postgres(&database.url), false);
         }
         Err(why) => postgres::skipped(why),

@@ -17,6 +17,7 @@ mod many;
 #[cfg(test)]
 mod passthrough;
 #[cfg(test)]
+#[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 #[cfg(test)]

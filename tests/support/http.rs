@@ -69,10 +69,17 @@ impl Request {
     /// Connects and sends; the answer is not waited for.
     #[track_caller]
     pub(crate) fn send(&self, address: SocketAddr) -> Sent {
-        let stream =
-            TcpStream::connect_timeout(&address, BOUND).expect("the server takes a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-        stream.set_write_timeout(Some(BOUND)).expect("a write timeout can be set");
+        self.try_send(address).expect("the server takes a connection")
+    }
+
+    /// As [`Request::send`], to a server that may be gone.
+    ///
+    /// # Errors
+    /// The connection was refused or reset.
+    pub(crate) fn try_send(&self, address: SocketAddr) -> std::io::Result<Sent> {
+        let stream = TcpStream::connect_timeout(&address, BOUND)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(BOUND))?;
         let mut head = format!("{} {} HTTP/1.1\r\nhost: {address}\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -86,7 +93,7 @@ impl Request {
         let mut sent = Sent { stream, buffered: VecDeque::new() };
         // A server may refuse early and close: then the answer is what matters.
         let _ = sent.stream.write_all(&bytes);
-        sent
+        Ok(sent)
     }
 
     /// Sends, and reads the whole answer.

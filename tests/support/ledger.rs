@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement};
+use sea_orm::{
+    ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{BOUND, server::Account, wait_for};
@@ -85,10 +87,19 @@ impl Ledger {
         Self { runtime, connection }
     }
 
+    /// Rows of a query.
     #[track_caller]
-    fn rows(&self, sql: &str) -> Vec<QueryResult> {
+    pub(crate) fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        self.try_rows(sql).expect("the query runs")
+    }
+
+    /// Rows of a query, while the database may be down.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) fn try_rows(&self, sql: &str) -> Result<Vec<QueryResult>, DbErr> {
         let statement = Statement::from_string(self.connection.get_database_backend(), sql);
-        self.runtime.block_on(self.connection.query_all_raw(statement)).expect("the query runs")
+        self.runtime.block_on(self.connection.query_all_raw(statement))
     }
 
     /// How the database writes an id.

@@ -8,6 +8,7 @@
 //!
 //! No wait is a sleep: each waits for a condition, with a bound ([`BOUND`]).
 
+pub(crate) mod credit;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod models;

@@ -47,6 +47,11 @@ pub(crate) fn with_markup(provider_nanousd: i64) -> i64 {
     (provider_nanousd * WITH_MARKUP_PERCENT + 99) / 100
 }
 
+/// An exact decimal number of USD.
+pub(crate) fn usd(nanousd: i64) -> String {
+    format!("{}.{:09}", nanousd / 1_000_000_000, nanousd % 1_000_000_000)
+}
+
 /// The models file: the scripted providers and models, and the embedded catalog's providers with
 /// their base URLs turned to the same upstream.
 pub(crate) fn models_toml(upstream_url: &str) -> String {

@@ -8,8 +8,8 @@
 //! 3. why there is none. [`skipped`] turns that into a failure when `CI=true` and into a printed
 //!    line otherwise.
 //!
-//! The cluster's own server is a child of a small shell that waits for the end of its standard
-//! input. The pipe's other end is in this process, so the server is stopped and its data removed
+//! The cluster's own server is a child of a small shell that reads orders until the end of its
+//! standard input. The pipe's other end is in this process, so the server is stopped and its data removed
 //! when this process ends, whatever ends it: a return, a panic or a kill. `fsync` stays on.
 
 use std::{
@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -38,7 +38,15 @@ pub(crate) struct Cluster {
     admin_database: String,
     /// Databases of a foreign server are dropped after each test.
     foreign: bool,
-    _server: Option<(Child, ChildStdin)>,
+    server: Option<Server>,
+}
+
+/// A server of our own.
+struct Server {
+    directory: PathBuf,
+    /// The shell around it: takes orders, and ends with this pipe.
+    orders: Mutex<ChildStdin>,
+    _shell: Child,
 }
 
 /// A database of one test.
@@ -47,6 +55,13 @@ pub(crate) struct TestDatabase {
     pub(crate) url: String,
     name: String,
     cluster: &'static Cluster,
+}
+
+impl TestDatabase {
+    /// Its URL through a relay to our own server's socket.
+    pub(crate) fn url_through(&self, relay: std::net::SocketAddr) -> String {
+        format!("postgres://faces@{relay}/{}?sslmode=disable", self.name)
+    }
 }
 
 /// The cluster of this process, or why there is none.
@@ -59,6 +74,12 @@ pub(crate) fn cluster() -> Result<&'static Cluster, &'static str> {
         })
         .as_ref()
         .map_err(String::as_str)
+}
+
+/// A further cluster of our own, which can be crashed, or why there is none.
+pub(crate) fn own_cluster() -> Result<&'static Cluster, String> {
+    // Its server lives as long as this process, as that of `cluster` does.
+    Ok(Box::leak(Box::new(Cluster::start()?)))
 }
 
 /// Says once that tests on PostgreSQL are skipped, past the capture of the test harness.
@@ -84,6 +105,40 @@ impl Cluster {
         TestDatabase { url: self.url.replace("{}", &name), name, cluster: self }
     }
 
+    /// As [`Cluster::create_database`], for a thread without a runtime.
+    pub(crate) fn database(&'static self) -> TestDatabase {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(self.create_database())
+    }
+
+    /// The socket of our own server.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.server.as_ref().unwrap().directory.join(SOCKET)
+    }
+
+    /// Kills our own server as a crash does: without a checkpoint, whatever its clients do.
+    pub(crate) fn crash(&self) {
+        self.order("crash");
+        let deadline = Instant::now() + READY_WITHIN;
+        while UnixStream::connect(self.socket()).is_ok() {
+            assert!(Instant::now() < deadline, "postgres did not die within {READY_WITHIN:?}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts our own server again after [`Cluster::crash`], and waits until it has recovered.
+    pub(crate) fn start_again(&self) {
+        self.order("start");
+        let directory = &self.server.as_ref().unwrap().directory;
+        self.wait_until_ready(directory).unwrap();
+    }
+
+    fn order(&self, order: &str) {
+        let server = self.server.as_ref().unwrap();
+        let mut orders = server.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(orders, "{order}").unwrap();
+    }
+
     async fn connect_as_admin(&self) -> Result<DatabaseConnection, sea_orm::DbErr> {
         Database::connect(self.url.replace("{}", &self.admin_database)).await
     }
@@ -99,7 +154,7 @@ impl Cluster {
             url: format!("{server}/{{}}{options}"),
             admin_database: database.to_owned(),
             foreign: true,
-            _server: None,
+            server: None,
         })
     }
 
@@ -129,22 +184,22 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("postgres did not start: {error}"))?;
-        let lifeline = server.stdin.take().ok_or("no pipe to postgres")?;
+        let orders = Mutex::new(server.stdin.take().ok_or("no pipe to postgres")?);
         let cluster = Self {
             url: format!("postgres://faces@localhost/{{}}?host={}", directory.display()),
             admin_database: "postgres".to_owned(),
             foreign: false,
-            _server: Some((server, lifeline)),
+            server: Some(Server { directory: directory.clone(), orders, _shell: server }),
         };
         cluster.wait_until_ready(&directory)?;
         Ok(cluster)
     }
 
     fn wait_until_ready(&self, directory: &Path) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + READY_WITHIN;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         while Instant::now() < deadline {
-            if UnixStream::connect(directory.join(".s.PGSQL.5432")).is_ok()
+            if UnixStream::connect(directory.join(SOCKET)).is_ok()
                 && runtime.block_on(self.connect_as_admin()).is_ok()
             {
                 return Ok(());
@@ -152,16 +207,33 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(20));
         }
         let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
-        Err(format!("postgres was not ready within 60 s: {log}"))
+        Err(format!("postgres was not ready within {READY_WITHIN:?}: {log}"))
     }
 }
 
-/// `$1` the server's program, `$2` the directory. Ends with the pipe on its standard input.
+/// Name of the server's socket in its directory.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// Longest start or end of a server.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// `$1` the server's program, `$2` the directory. Reads orders from its standard input, and ends
+/// with it.
 const SERVE_UNTIL_END_OF_INPUT: &str = r#"
-"$1" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=32MB \
-    < /dev/null > "$2/log" 2>&1 &
-server=$!
-cat > /dev/null
+serve() {
+    "$1" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c shared_buffers=32MB \
+        < /dev/null >> "$2/log" 2>&1 &
+    server=$!
+}
+serve "$@"
+while read -r order; do
+    case "$order" in
+    crash)
+        kill -QUIT "$server"
+        wait "$server"
+        ;;
+    start) serve "$@" ;;
+    esac
+done
 kill -QUIT "$server"
 wait "$server"
 rm -rf "$2/data" "$2/log" "$2"/.s.PGSQL.*

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     OneByOne(Vec<u8>),
     /// Waits until the test opens the gate of that name.
     Wait(String),
+    /// Says nothing for that long.
+    Pause(Duration),
     /// Says nothing more until the peer leaves.
     Stall,
     /// Writes this again and again, a moment apart, until the peer leaves.
@@ -249,10 +251,14 @@ impl Recorded {
     }
 }
 
+/// Makes the answer to a request when it comes.
+type Answerer = Box<dyn Fn(&Recorded) -> Exchange + Send + Sync>;
+
 /// What the connections share.
-#[derive(Debug)]
 struct Shared {
     exchanges: Mutex<Vec<(Exchange, usize)>>,
+    /// Answers what no exchange fits.
+    answerer: Option<Answerer>,
     requests: Mutex<Vec<Recorded>>,
     problems: Mutex<Vec<String>>,
     gates: Mutex<HashSet<String>>,
@@ -278,6 +284,7 @@ impl Shared {
                 exchanges[at].0.clone()
             })
         };
+        let found = found.or_else(|| Some(self.answerer.as_ref()?(&request)));
         if found.is_none() {
             let line = format!("unexpected request {} {}", request.method, request.path);
             lock(&self.problems).push(line);
@@ -296,6 +303,12 @@ impl Shared {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 /// The scripted provider. Dropping it checks that the script was played as written.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -307,10 +320,22 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Listens on a free port of the loopback interface and plays `exchanges`.
     pub(crate) fn start(exchanges: impl IntoIterator<Item = Exchange>) -> Self {
+        Self::listen(exchanges.into_iter().map(|exchange| (exchange, 0)).collect(), None)
+    }
+
+    /// As [`Upstream::start`], with a script that is made request by request.
+    pub(crate) fn answering(
+        answerer: impl Fn(&Recorded) -> Exchange + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Vec::new(), Some(Box::new(answerer)))
+    }
+
+    fn listen(exchanges: Vec<(Exchange, usize)>, answerer: Option<Answerer>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
-            exchanges: Mutex::new(exchanges.into_iter().map(|exchange| (exchange, 0)).collect()),
+            exchanges: Mutex::new(exchanges),
+            answerer,
             requests: Mutex::default(),
             problems: Mutex::default(),
             gates: Mutex::default(),

@@ -192,6 +192,10 @@ impl Connection<'_> {
                     bytes.iter().try_for_each(|byte| self.write_framed(framing, &[*byte]))
                 }
                 Step::Wait(gate) => self.wait(|shared| shared.gate_is_open(gate)),
+                Step::Pause(pause) => {
+                    let until = Instant::now() + *pause;
+                    self.wait(|_| Instant::now() >= until)
+                }
                 Step::Stall => self.wait(|_| false),
                 Step::Repeat(bytes) => self.repeat(framing, bytes),
                 Step::Fin => return self.fin(),
