@@ -229,8 +229,9 @@ fn sqlstate_fault(code: &str) -> Fault {
         // serialization_failure, deadlock_detected
         "40001" | "40P01" => Fault::Contended,
         // lock_not_available; cannot_connect_now and the other ways of an operator's intervention;
-        // read_only_sql_transaction (a standby after a failover)
-        "55P03" | "25006" => Fault::Unavailable,
+        // read_only_sql_transaction (a standby after a failover); the session was ended because it
+        // stood still inside a transaction
+        "55P03" | "25006" | "25P03" => Fault::Unavailable,
         _ => match code.get(..2) {
             // connection exception, insufficient resources, operator intervention, system error
             Some("08" | "53" | "57" | "58") => Fault::Unavailable,
@@ -277,6 +278,7 @@ mod tests {
             ("57P01", "unavailable"),
             ("53300", "unavailable"),
             ("25006", "unavailable"),
+            ("25P03", "unavailable"),
             ("08006", "unavailable"),
             ("42601", "bug"),
             ("23514", "bug"),

@@ -15,6 +15,10 @@ use super::{
 
 /// A connection that was idle for longer is asked whether it still lives before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// A session that stands still for longer inside a transaction is ended, and with it its locks: an
+/// instance that was stopped or cut off in the middle of a flush would else keep everybody from its
+/// accounts, and from fencing it. Shorter than an instance's TTL.
+const STANDSTILL_MAX: Duration = Duration::from_secs(3);
 /// A statement that takes longer is logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
@@ -38,6 +42,7 @@ pub(super) async fn connect(url: &str, options: &DbOptions) -> Result<Connection
         parsed
             .clone()
             .application_name("faces")
+            .options([("idle_in_transaction_session_timeout", STANDSTILL_MAX.as_millis())])
             .log_statements(LevelFilter::Trace)
             .log_slow_statements(LevelFilter::Warn, SLOW_STATEMENT)
     });
