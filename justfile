@@ -53,6 +53,10 @@ cluster *ARGS:
     cargo build -p faces
     deploy/cluster {{ARGS}}
 
+# Chaos on real processes, with that many faults (200); CHAOS_SEED plays a schedule again
+chaos FAULTS="":
+    CHAOS_FAULTS={{FAULTS}} cargo test --test chaos -- --nocapture
+
 # Criterion benches: SSE, prompt splice, ledger arithmetic
 bench *ARGS:
     cargo bench -p faces {{ARGS}}
