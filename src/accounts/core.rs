@@ -1,345 +1,247 @@
-//! The ledger's arithmetic in memory: pure, no clock, no I/O.
+//! One account in memory: its wallet's lease, the leases of the budgets under it, and the holds that
+//! grew. Pure, no clock, no I/O: events in, what to send out.
 
+use std::collections::BTreeMap;
+
+use super::{
+    lease::{DurableChange, Lease, Policy, Violation},
+    outcome,
+};
 use crate::domain::{
-    AccountId, ChargeRate, HoldId, NanoUsd, Usage, UsageBasis,
-    error_code::FundsReason,
-    ledger::{AccountRow, Attempt, Finish, FreeUse, HoldOpen, HoldResolve, LeaseRow, Leg},
+    AccountId, HoldId, NanoUsd,
+    ledger::{AccountRow, HoldExtend, HoldOpen, HoldResolve, Leg},
 };
 
-/// Who pays for what was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payer {
-    /// The customer, up to the hold; the rest is the operator's `overrun` (I8).
-    Customer,
-    /// The operator: nothing is charged and the cost is booked as `provider_cost`.
-    Operator,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Metered tokens.
-    pub usage: Usage,
-    /// How they were learned.
-    pub basis: UsageBasis,
-    /// How the request ended.
-    pub finish: Finish,
-    /// The upstream call, if one was made.
-    pub attempt: Option<Attempt>,
-    /// Who pays.
-    pub payer: Payer,
-}
-
-/// What a hold is made of: fixed when it is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HoldTerms {
-    pub(super) hold_id: HoldId,
-    pub(super) account_id: AccountId,
-    pub(super) amount: NanoUsd,
-    pub(super) rate: ChargeRate,
-}
-
-/// Prices an outcome: the charge is the cost clipped to the hold, the excess is overrun.
-///
-/// Usage whose cost leaves the range of money is implausible and counts as none.
-///
-/// # Panics
-/// When the result violates I8.
-pub(super) fn resolve(terms: &HoldTerms, outcome: Outcome) -> HoldResolve {
-    let Outcome { mut usage, mut basis, finish, attempt, payer } = outcome;
-    let cost = terms.rate.charge_rounding_up(&usage).unwrap_or_else(|| {
-        log::error!("hold {}: implausible usage is not billed", terms.hold_id);
-        usage = Usage::default();
-        basis = UsageBasis::Counted;
-        NanoUsd::ZERO
-    });
-    let (charge, overrun, provider_cost) = match payer {
-        Payer::Customer => {
-            let charge = cost.min(terms.amount);
-            (charge, NanoUsd(cost.0 - charge.0), NanoUsd::ZERO)
-        }
-        Payer::Operator => (NanoUsd::ZERO, NanoUsd::ZERO, cost),
-    };
-    assert!(
-        NanoUsd::ZERO <= charge && charge <= terms.amount && overrun >= NanoUsd::ZERO,
-        "I8: charge {charge} and overrun {overrun} of a hold of {}",
-        terms.amount
-    );
-    HoldResolve {
-        hold_id: terms.hold_id,
-        account_id: terms.account_id,
-        cap_id: None,
-        amount: terms.amount,
-        charge,
-        overrun,
-        provider_cost,
-        usage,
-        basis,
-        finish,
-        attempt,
-    }
-}
-
-/// Releases a hold without a charge.
-pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
-    HoldResolve {
-        hold_id: terms.hold_id,
-        account_id: terms.account_id,
-        cap_id: None,
-        amount: terms.amount,
-        charge: NanoUsd::ZERO,
-        overrun: NanoUsd::ZERO,
-        provider_cost: NanoUsd::ZERO,
-        usage: Usage::default(),
-        basis: UsageBasis::Counted,
-        finish: Finish::Failed,
-        attempt,
-    }
-}
-
-/// A free use moves no money, whatever its amounts say.
-pub(super) fn without_money(mut free: FreeUse) -> FreeUse {
-    free.open.amount = NanoUsd::ZERO;
-    free.open.funds_min = NanoUsd::ZERO;
-    free.resolve.amount = NanoUsd::ZERO;
-    free.resolve.charge = NanoUsd::ZERO;
-    free.resolve.overrun = NanoUsd::ZERO;
-    free.resolve.provider_cost = NanoUsd::ZERO;
-    free
-}
-
-/// Which 402 a denied hold is, decided on the account row: what the balance would pay for if
-/// nothing else ran is "reserved", else the credit does not suffice.
-///
-/// # Examples
-/// ```
-/// use faces::{accounts::denial_reason, domain::{AccountId, NanoUsd, error_code::FundsReason, ledger::AccountRow}};
-/// let row = AccountRow {
-///     account_id: AccountId::generate(), credits: NanoUsd(100), debits: NanoUsd(40),
-///     leased: NanoUsd(50), unfolded: NanoUsd(0), leases: 1, overdraft_limit: NanoUsd(0), flags: 0,
-///     recall_seq: 0,
-/// };
-/// assert_eq!(denial_reason(&row, NanoUsd(60)), FundsReason::CreditReserved);
-/// assert_eq!(denial_reason(&row, NanoUsd(61)), FundsReason::InsufficientCredits);
-/// ```
-#[must_use]
-pub fn denial_reason(row: &AccountRow, funds_min: NanoUsd) -> FundsReason {
-    if row.is_blocked() {
-        return FundsReason::AccountFrozen;
-    }
-    if row.spendable() >= funds_min {
-        FundsReason::CreditReserved
-    } else {
-        FundsReason::InsufficientCredits
-    }
-}
-
-/// What an instance knows about one account: its lease, what is reserved in it, and the last row
-/// that it saw. Credit moves here before anything is sent, so that it can't be spent twice.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct AccountCore {
-    row: Option<AccountRow>,
-    /// The lease as the last reply told it, absolute.
-    granted: i64,
-    posted: i64,
-    /// Reserved by holds that have not ended here, durable or on their way, and what waiting holds
-    /// have set aside.
-    held: i64,
-    holds: u64,
-    /// Charged by ends that are on their way.
-    charging: i64,
-    ending: u64,
-    /// Given back, on its way.
-    returning: i64,
-    /// Whether a hold is on its way that takes all that the account has left.
-    is_acquiring: bool,
-}
+/// Budgets that one account keeps in memory when nothing of them is in use: bounds the map of an
+/// account with many keys.
+const IDLE_CAPS_MAX: usize = 256;
 
 /// How a hold was answered in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reserved {
-    /// The lease covers it: the request may begin, and shows nothing before it is durable.
-    Here,
-    /// The row must decide.
+    /// The leases cover it: the request may begin, and shows nothing before it is durable.
+    Here {
+        /// What the account could afford for it.
+        affordable: NanoUsd,
+    },
+    /// The rows must decide.
     Ask {
-        /// What the lease gives and wants.
-        leg: Leg,
+        /// What the leases give and want.
+        legs: Vec<Leg>,
     },
     /// The lease is about to get what the account has left: ask again then.
     Later,
 }
 
+/// How an extension was answered in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Extended {
+    /// The leases cover it: it is done, and still must be written.
+    Here,
+    /// The rows must decide.
+    Ask {
+        /// What the leases give and want.
+        legs: Vec<Leg>,
+    },
+    /// As [`Reserved::Later`].
+    Later,
+}
+
+/// What an instance knows about an account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct AccountCore {
+    id: AccountId,
+    wallet: Lease,
+    caps: BTreeMap<AccountId, Lease>,
+    /// What holds that were extended reserve now.
+    grown: BTreeMap<HoldId, NanoUsd>,
+    /// Open holds, those that wait for their verdict included.
+    holds: u64,
+    /// Ends that are on their way.
+    ending: u64,
+}
+
 impl AccountCore {
-    /// What the lease has for a new hold.
-    const fn slack(&self) -> i64 {
-        self.granted - self.posted - self.held - self.charging - self.returning
+    pub(super) fn new(id: AccountId) -> Self {
+        Self {
+            id,
+            wallet: Lease::default(),
+            caps: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            holds: 0,
+            ending: 0,
+        }
     }
 
-    /// Reserves for a hold. With `retains` the lease keeps what it has and takes all that the
-    /// account has left; a row that is not `is_fresh` is asked all the same, whether the account may
-    /// still spend.
+    /// The wallet's lease.
+    pub(super) const fn wallet(&self) -> &Lease {
+        &self.wallet
+    }
+
+    /// The wallet's lease and those of the budgets.
+    pub(super) fn leases(&self) -> impl Iterator<Item = (AccountId, &Lease)> {
+        std::iter::once((self.id, &self.wallet)).chain(self.caps.iter().map(|(id, cap)| (*id, cap)))
+    }
+
+    fn lease_mut(&mut self, id: AccountId) -> &mut Lease {
+        if id == self.id { &mut self.wallet } else { self.caps.entry(id).or_default() }
+    }
+
+    /// The accounts that pay together: all or none.
+    fn payers(&self, cap: Option<AccountId>) -> impl Iterator<Item = AccountId> + use<> {
+        std::iter::once(self.id).chain(cap)
+    }
+
+    /// Reserves for a hold, whole or not at all. A row that is too old is asked all the same, whether
+    /// the account may still spend.
     ///
     /// # Errors
     /// [`Violation::Lease`] (I7).
     pub(super) fn reserve(
         &mut self,
         open: &HoldOpen,
-        retains: bool,
-        is_fresh: bool,
+        policy: &Policy,
     ) -> Result<Reserved, Violation> {
-        let slack = self.slack().max(0);
-        let needed = open.amount.max(open.funds_min).0;
-        if retains && is_fresh && slack >= needed {
-            self.held += open.amount.0;
-            self.holds += 1;
-            self.check(open.account_id)?;
-            return Ok(Reserved::Here);
+        let (amount, funds_min) = (open.amount.0, open.funds_min.0);
+        let mut affordable = i64::MAX;
+        let (mut is_covered, mut is_waiting) = (true, false);
+        for id in self.payers(open.cap_id) {
+            let lease = self.lease_mut(id);
+            is_covered &= lease.covers(amount, funds_min, policy);
+            is_waiting |= lease.is_waiting(policy);
+            affordable = affordable.min(lease.affordable());
         }
-        // Nothing is left on the row, so nothing can be acquired: it only says why not.
-        let is_drained = is_fresh && self.row.is_some_and(|row| row.available() == NanoUsd::ZERO);
-        let acquires = retains && !is_drained;
-        if acquires && self.is_acquiring {
+        if !is_covered && is_waiting {
             return Ok(Reserved::Later);
         }
-        self.is_acquiring |= acquires;
-        let aside = if retains { slack.min(open.amount.0) } else { 0 };
-        self.held += aside;
         self.holds += 1;
-        self.check(open.account_id)?;
-        let spare = if retains { slack - aside } else { 0 };
-        let leg = Leg {
-            account_id: open.account_id,
-            aside: NanoUsd(aside),
-            spare: NanoUsd(spare),
-            want: NanoUsd(if acquires { i64::MAX } else { 0 }),
-            is_shared: false,
-        };
-        Ok(Reserved::Ask { leg })
+        if is_covered {
+            for id in self.payers(open.cap_id) {
+                self.lease_mut(id).take(id, amount)?;
+            }
+            return Ok(Reserved::Here { affordable: NanoUsd(affordable) });
+        }
+        Ok(Reserved::Ask { legs: self.ask(open.cap_id, amount, policy)? })
+    }
+
+    fn ask(
+        &mut self,
+        cap: Option<AccountId>,
+        amount: i64,
+        policy: &Policy,
+    ) -> Result<Vec<Leg>, Violation> {
+        self.payers(cap).map(|id| self.lease_mut(id).ask(id, amount, policy)).collect()
+    }
+
+    /// Makes a hold larger. While the rows are asked it must not end.
+    ///
+    /// # Errors
+    /// [`Violation::Lease`] (I7).
+    pub(super) fn extend(
+        &mut self,
+        extend: &HoldExtend,
+        policy: &Policy,
+    ) -> Result<Extended, Violation> {
+        let more = extend.to.0 - extend.from.0;
+        let (mut is_covered, mut is_waiting) = (true, false);
+        for id in self.payers(extend.cap_id) {
+            let lease = self.lease_mut(id);
+            is_covered &= lease.covers(more, more, policy);
+            is_waiting |= lease.is_waiting(policy);
+        }
+        if is_covered {
+            for id in self.payers(extend.cap_id) {
+                self.lease_mut(id).take(id, more)?;
+            }
+            self.grown.insert(extend.hold_id, extend.to);
+            return Ok(Extended::Here);
+        }
+        if is_waiting {
+            return Ok(Extended::Later);
+        }
+        Ok(Extended::Ask { legs: self.ask(extend.cap_id, more, policy)? })
+    }
+
+    /// The rows have granted an extension.
+    pub(super) fn extended(&mut self, hold: HoldId, amount: NanoUsd) {
+        self.grown.insert(hold, amount);
+    }
+
+    /// Gives an end the amount that its hold has by now: its request may not have heard of it.
+    pub(super) fn adjust(&self, end: &mut HoldResolve) {
+        if let Some(amount) = self.grown.get(&end.hold_id) {
+            outcome::resize(end, *amount);
+        }
     }
 
     /// A hold ends: its rest is free here at once, or on its way back when nothing is retained.
-    /// Answers what to give back.
+    /// Answers what to give back, to the wallet and to the cap.
     ///
     /// # Errors
     /// [`Violation::Lease`] (I7).
     pub(super) fn end(&mut self, end: &HoldResolve, retains: bool) -> Result<NanoUsd, Violation> {
-        self.held -= end.amount.0;
+        self.grown.remove(&end.hold_id);
         self.holds = self.holds.saturating_sub(1);
-        self.charging += end.charge.0;
         self.ending += 1;
-        let rest = if retains { 0 } else { end.amount.0 - end.charge.0 };
-        self.returning += rest;
-        self.check(end.account_id)?;
+        let mut rest = 0;
+        for id in self.payers(end.cap_id) {
+            rest = self.lease_mut(id).end(id, end.amount.0, end.charge.0, retains)?;
+        }
         Ok(NanoUsd(rest))
     }
 
-    /// Takes everything that is not reserved out of memory, to be given back; `None` when there is
-    /// nothing.
-    pub(super) fn give_back_all(&mut self) -> Option<NanoUsd> {
-        let slack = self.slack();
-        if slack <= 0 {
-            return None;
-        }
-        self.returning += slack;
-        Some(NanoUsd(slack))
+    /// Takes all but `keep` of what is not reserved out of memory, to be given back.
+    pub(super) fn give_back(&mut self, keep: i64) -> Vec<(AccountId, NanoUsd)> {
+        let ids: Vec<AccountId> = self.leases().map(|(id, _)| id).collect();
+        let give = |id| self.lease_mut(id).give_back(keep).map(|amount| (id, amount));
+        ids.into_iter().filter_map(give).collect()
     }
 
-    /// Takes over what a flush made durable.
+    /// Takes over what a flush made durable for the wallet or a cap, at `now_ms`.
     ///
     /// # Errors
-    /// [`Violation`] when the row breaks I1 or the lease has less than what is reserved in it (I7).
+    /// [`Violation`].
     pub(super) fn durable(
         &mut self,
-        account: AccountId,
+        id: AccountId,
         change: &DurableChange,
+        now_ms: u64,
     ) -> Result<(), Violation> {
-        if let Some(lease) = change.lease {
-            (self.granted, self.posted) = (lease.granted.0, lease.posted.0);
-        }
-        self.held += change.granted_amount.0 - change.aside.0;
         self.holds = self.holds.saturating_sub(change.denied);
-        self.charging -= change.charged.0;
         self.ending = self.ending.saturating_sub(change.ended);
-        self.returning -= change.given_back.0;
-        self.is_acquiring &= !change.is_acquired;
-        self.check(account)?;
-        let Some(row) = change.row else { return Ok(()) };
-        self.row = Some(row);
-        let owed = i128::from(row.debits.0) + i128::from(row.leased.0);
-        let funds = i128::from(row.credits.0) + i128::from(row.overdraft_limit.0);
-        if owed > funds {
-            return Err(Violation::Insolvent { account });
-        }
-        Ok(())
+        self.lease_mut(id).durable(id, change, now_ms)
     }
 
-    /// I7, in every build: what is reserved, charged and given back is within the lease.
-    fn check(&self, account: AccountId) -> Result<(), Violation> {
-        let parts = [self.held, self.charging, self.returning, self.posted];
-        // Of a hold that waits for the row, only what was set aside is in `held`.
-        if self.slack() < 0 || parts.iter().any(|part| *part < 0) {
-            return Err(Violation::Lease {
-                account,
-                granted: self.granted,
-                posted: self.posted,
-                held: self.held,
-                charging: self.charging,
-                returning: self.returning,
-            });
-        }
-        Ok(())
+    /// Takes over a row that was read at `now_ms`.
+    ///
+    /// # Errors
+    /// [`Violation::Insolvent`].
+    pub(super) fn see(&mut self, row: AccountRow, now_ms: u64) -> Result<(), Violation> {
+        self.lease_mut(row.account_id).see(row.account_id, row, now_ms)
     }
 
-    /// The last row that was seen.
-    pub(super) const fn row(&self) -> Option<&AccountRow> {
-        self.row.as_ref()
+    /// All rows must be read again before they are believed.
+    pub(super) fn changed(&mut self) {
+        self.wallet.changed();
+        self.caps.values_mut().for_each(Lease::changed);
+    }
+
+    /// Forgets budgets that nothing uses, when there are many: windows that have passed.
+    pub(super) fn forget_idle_caps(&mut self) {
+        if self.caps.len() > IDLE_CAPS_MAX || self.is_empty() {
+            self.caps.retain(|_, cap| !cap.is_empty());
+        }
     }
 
     /// Whether nothing of the account is in this process any more.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.holds == 0 && self.ending == 0 && self.returning == 0 && self.slack() == 0
+    pub(super) fn is_empty(&self) -> bool {
+        self.holds == 0 && self.ending == 0 && self.leases().all(|(_, lease)| lease.is_empty())
     }
 
     /// Open holds, those that wait for their verdict included.
     pub(super) const fn holds(&self) -> u64 {
         self.holds
     }
-}
-
-/// A broken invariant. Nothing may be spent any more.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Violation {
-    #[error("I1: account {account} owes more than it has")]
-    Insolvent { account: AccountId },
-    #[error(
-        "I7: the lease on account {account} has {granted}: {posted} posted, {held} held, \
-         {charging} being charged, {returning} on the way back"
-    )]
-    Lease {
-        account: AccountId,
-        granted: i64,
-        posted: i64,
-        held: i64,
-        charging: i64,
-        returning: i64,
-    },
-}
-
-/// What one flush did to one account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct DurableChange {
-    pub(super) row: Option<AccountRow>,
-    pub(super) lease: Option<LeaseRow>,
-    /// Holds that the row granted, what they reserve, and what had been set aside for those that it
-    /// decided, granted or not.
-    pub(super) granted_amount: NanoUsd,
-    pub(super) aside: NanoUsd,
-    pub(super) denied: u64,
-    /// Whether what the account had left was asked for.
-    pub(super) is_acquired: bool,
-    pub(super) ended: u64,
-    pub(super) charged: NanoUsd,
-    pub(super) given_back: NanoUsd,
 }
 
 #[cfg(test)]

@@ -52,6 +52,11 @@ impl HoldError {
     }
 }
 
+/// The account does not have what the rest of an answer costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the credit ended before the answer did")]
+pub struct CreditExhausted;
+
 /// Why a settlement is not known to be durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SettleError {

@@ -5,8 +5,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// The state of this instance as its threads see it. All reads are one or two atomic loads.
 #[derive(Debug)]

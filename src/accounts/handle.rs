@@ -11,25 +11,30 @@ use actix::{
     Actor as _, Addr, AsyncContext as _, Handler, Message, dev::ToEnvelope, prelude::SendError,
 };
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    account::{AccountActor, AccountShared, Changed, EndHold, OpenHoldRequest},
-    core,
+    account::{AccountActor, AccountShared, LeaseMode},
     error::{AccountsError, HoldError, SettleError},
     gate::Gate,
-    hold::Hold,
+    hold::{Hold, HoldLimits},
     keeper::LeaseKeeper,
+    messages::{Changed, EndHold, ExtendHold, OpenHoldRequest},
     observe::Observation,
+    outcome,
+    presence::Watch,
     registry::{AccountRegistry, ObserveRegistry, Revive},
     store::LedgerStore,
-    writer::{Drain, EnqueueEnd, EnqueueFree, LedgerWriter, ObserveWriter, TTL, WriterOptions},
+    writer::{
+        Drain, EnqueueCheckpoint, EnqueueEnd, EnqueueFree, LedgerWriter, ObserveWriter, TTL,
+        WriterOptions,
+    },
 };
 use crate::{
     config::{LeasePolicy, limits::Limits},
     domain::{
         AccountId, ChargeRate, InstanceId, NanoUsd,
-        ledger::{AccountRow, FreeUse, HoldOpen},
+        ledger::{AccountRow, Checkpoint, FreeUse, HoldOpen},
     },
     storage::{Db, StorageError},
 };
@@ -40,10 +45,22 @@ const RETRY_AFTER_MS: u64 = 1_000;
 /// A hold to be opened, with the rate that its settlement will use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRequest {
-    /// What to reserve.
+    /// What to reserve now: the whole request, or its first slice.
     pub open: HoldOpen,
     /// The prices of `open.price_id`, with markup.
     pub rate: ChargeRate,
+    /// The most that the hold may become: the worst case of the whole request. `open.amount` when
+    /// the hold is not to grow.
+    pub amount_max: NanoUsd,
+    /// What one extension adds at least: the price of a slice of output.
+    pub slice: NanoUsd,
+}
+
+impl HoldRequest {
+    /// The bounds of its hold, when the account can afford so much.
+    pub(super) const fn limits(&self, affordable: NanoUsd) -> HoldLimits {
+        HoldLimits { amount_max: self.amount_max, slice: self.slice, affordable }
+    }
 }
 
 /// What a drain left behind.
@@ -92,6 +109,20 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Asks the account's actor for a larger hold. One that is gone drops the reply.
+    pub(super) fn extend(&self, extend: ExtendHold) {
+        if let Some(account) = &self.account {
+            drop(deliver(account, extend));
+        }
+    }
+
+    /// Hands over what a hold has used so far. A writer that is gone has stopped the ledger.
+    pub(super) fn checkpoint(&self, checkpoint: Checkpoint) {
+        drop(deliver(&self.writer, EnqueueCheckpoint(checkpoint)));
+    }
+}
+
 /// Delivers a message whatever the mailbox's fill is; gives it back when the actor is gone.
 pub(super) fn deliver<A, M>(addr: &Addr<A>, message: M) -> Result<(), M>
 where
@@ -134,6 +165,15 @@ impl std::fmt::Debug for Accounts {
     }
 }
 
+const fn lease_mode(policy: LeasePolicy, is_shared: bool) -> LeaseMode {
+    match (policy, is_shared) {
+        (LeasePolicy::Exact, is_shared) => LeaseMode::Exact { is_shared },
+        (LeasePolicy::Auto | LeasePolicy::Retained, false) => LeaseMode::Sole,
+        (LeasePolicy::Auto, true) => LeaseMode::Shared { always: false },
+        (LeasePolicy::Retained, true) => LeaseMode::Shared { always: true },
+    }
+}
+
 impl Accounts {
     /// Starts the room on the current arbiter (the System's): recovers what dead instances left, registers this
     /// one, starts the actors.
@@ -168,7 +208,7 @@ impl Accounts {
         }
         let node = format!("pid {}", std::process::id());
         let ttl_ms = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
-        let sent = std::time::Instant::now();
+        let sent = Instant::now();
         store.register(instance, node, ttl_ms).await?;
         let gate = Arc::new(Gate::new(limits.ledger_queue_ops_max.into()));
         let live: Arc<Live> = Arc::default();
@@ -185,6 +225,8 @@ impl Accounts {
         let wait = Duration::from_millis(limits.ledger_wait_ms);
         let link = Arc::new(Link::new(writer.clone(), None, Arc::clone(&gate), wait));
         let idle = Duration::from_millis(limits.account_idle_ms);
+        let watch = Watch::default();
+        let mode = lease_mode(policy, store.is_shared());
         let registry = AccountRegistry::create(|ctx| {
             let shared = AccountShared {
                 registry: ctx.address(),
@@ -192,12 +234,13 @@ impl Accounts {
                 gate: Arc::clone(&gate),
                 fresh_for: Duration::from_millis(limits.cache_ttl_ms),
                 wait,
-                retains: policy == LeasePolicy::Auto && !store.is_shared(),
+                mode,
+                watch: watch.clone(),
             };
             AccountRegistry::new(Arc::clone(&live), shared, idle)
         });
         if store.is_shared() {
-            LeaseKeeper::new(Arc::clone(&store), instance, gate).start();
+            LeaseKeeper::new(Arc::clone(&store), instance, gate, watch, Arc::clone(&live)).start();
         }
         Ok(Self { inner: Arc::new(Inner { store, instance, live, registry, link }) })
     }
@@ -213,7 +256,8 @@ impl Accounts {
     /// Dropping the future leaves no hold behind: one that becomes durable afterwards is voided.
     pub async fn hold(&self, request: HoldRequest) -> Result<Hold, HoldError> {
         let hold_id = request.open.hold_id;
-        if request.open.funds_min.is_negative() || request.open.amount.is_negative() {
+        let amounts = [request.open.funds_min, request.open.amount, request.slice];
+        if amounts.into_iter().any(NanoUsd::is_negative) {
             // The flush would refuse it as a broken invariant, and everybody else's holds with it.
             log::error!("hold {hold_id} asks for amounts out of order");
             return Err(HoldError::Unavailable);
@@ -229,7 +273,7 @@ impl Accounts {
             return Err(HoldError::Overloaded { retry_after_ms: RETRY_AFTER_MS });
         };
         let (reply, answer) = oneshot::channel();
-        let message = OpenHoldRequest { request, reply, place };
+        let message = OpenHoldRequest { request, reply, place, since: Instant::now() };
         if let Err(unsent) = self.deliver_open(message) {
             self.revive(unsent).await?;
         }
@@ -243,6 +287,7 @@ impl Accounts {
 
     /// To the account's actor. The lock is held while sending, so that an actor that is being
     /// passivated gets the message before it learns that it may go.
+    #[expect(clippy::result_large_err, reason = "the unsent message goes to the registry at once")]
     fn deliver_open(&self, message: OpenHoldRequest) -> Result<(), OpenHoldRequest> {
         let live = self.inner.live.read().unwrap_or_else(PoisonError::into_inner);
         match live.get(&message.request.open.account_id) {
@@ -271,7 +316,7 @@ impl Accounts {
     ) -> impl Future<Output = Result<AccountRow, SettleError>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
         let link = &self.inner.link;
-        let free = Box::new(core::without_money(free));
+        let free = Box::new(outcome::without_money(free));
         let sent = deliver(&link.writer, EnqueueFree { free, reply });
         let wait = link.wait;
         async move {
@@ -302,7 +347,8 @@ impl Accounts {
         &self,
         account: AccountId,
     ) -> Result<Option<AccountRow>, StorageError> {
-        self.inner.store.account_row(account).await
+        let rows = self.inner.store.account_rows(vec![account]).await?;
+        Ok(rows.into_iter().next())
     }
 
     /// This incarnation's id.

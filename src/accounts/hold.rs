@@ -11,10 +11,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    account::EndHold,
-    core::{self, HoldTerms, Outcome, Payer},
-    error::{HoldError, SettleError},
+    error::{CreditExhausted, HoldError, SettleError},
     handle::Link,
+    messages::EndHold,
+    outcome::{self, HoldTerms, Outcome, Payer},
+    progress::Progress,
 };
 use crate::domain::{
     HoldId, NanoUsd, Usage, UsageBasis,
@@ -51,6 +52,18 @@ struct OpenHold {
     ticket: Option<oneshot::Receiver<()>>,
     noted: Option<(Usage, UsageBasis)>,
     attempt: Option<Attempt>,
+    progress: Progress,
+}
+
+/// What bounds a hold beyond its amount.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HoldLimits {
+    /// The most that it may become.
+    pub(super) amount_max: NanoUsd,
+    /// What one extension adds at least.
+    pub(super) slice: NanoUsd,
+    /// What the account could afford when it was granted.
+    pub(super) affordable: NanoUsd,
 }
 
 impl Hold {
@@ -58,9 +71,11 @@ impl Hold {
     pub(super) fn new(
         link: Arc<Link>,
         terms: HoldTerms,
+        limits: HoldLimits,
         ticket: Option<oneshot::Receiver<()>>,
     ) -> Self {
-        Self { open: Some(OpenHold { link, ticket, noted: None, attempt: None }), terms }
+        let progress = Progress::new(limits);
+        Self { open: Some(OpenHold { link, ticket, noted: None, attempt: None, progress }), terms }
     }
 
     /// Its id; also the id of its charge and usage rows.
@@ -69,10 +84,24 @@ impl Hold {
         self.terms.hold_id
     }
 
-    /// What is reserved: between `funds_min` and the `amount` that was asked for.
+    /// What is reserved now: from what was granted on, it grows by extensions.
     #[must_use]
     pub const fn amount(&self) -> NanoUsd {
         self.terms.amount
+    }
+
+    /// What the account could afford for this request when the hold was granted, the hold included:
+    /// at most the request's `amount_max`. Other requests may have taken it since.
+    #[must_use]
+    pub fn affordable(&self) -> NanoUsd {
+        self.open.as_ref().map_or(self.terms.amount, |open| open.progress.affordable())
+    }
+
+    /// Lowers the most that the hold may become: the request was made smaller.
+    pub fn limit(&mut self, amount_max: NanoUsd) {
+        if let Some(open) = &mut self.open {
+            open.progress.limit(amount_max);
+        }
     }
 
     /// Whether the hold is known to be durable and this instance still owns its holds, so that
@@ -120,8 +149,7 @@ impl Hold {
             .unwrap_or(Err(HoldError::OutcomeUnknown { hold_id }))
     }
 
-    /// Notes what was used so far: what dropping the hold would bill. Cheap; call it as often as
-    /// the meter moves.
+    /// Notes what dropping the hold would bill, before there is any output.
     pub fn note(&mut self, usage: Usage, basis: UsageBasis) {
         if let Some(open) = &mut self.open {
             open.noted = Some((usage, basis));
@@ -135,8 +163,33 @@ impl Hold {
         }
     }
 
-    /// Settles: the cost of `outcome.usage` is charged up to the hold's amount, the rest released.
-    /// Answers when that is durable (gate 2). An outcome without an attempt keeps the noted one.
+    /// Notes how far the answer has come: what would be billed now (also by dropping the hold), and
+    /// a bound of what the provider may have counted. Asks for an extension when the bound's cost
+    /// reaches 70 % of the hold, and writes a checkpoint (what recovery would charge) when the last
+    /// one is a second or $0.001 old. Cheap; call it whenever output was metered.
+    pub fn progress(&mut self, usage: Usage, basis: UsageBasis, bound: &Usage) {
+        let Some(open) = &mut self.open else { return };
+        open.noted = Some((usage, basis));
+        let is_durable = open.ticket.is_none();
+        open.progress.advance(&self.terms, &open.link, (usage, basis), bound, is_durable);
+    }
+
+    /// Ready when the cost that [`Hold::progress`] noted last is inside the hold, or the hold is at
+    /// its most (then the provider enforces the request's bound).
+    ///
+    /// # Errors
+    /// [`CreditExhausted`] when an extension was denied: what goes beyond the hold must not be shown.
+    ///
+    /// # Cancel safety
+    /// Polling again asks again.
+    pub fn poll_covered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CreditExhausted>> {
+        let Some(open) = &mut self.open else { return Poll::Ready(Ok(())) };
+        open.progress.poll_covered(&mut self.terms, &open.link, cx)
+    }
+
+    /// Settles: the cost of `outcome.usage` is charged, the rest of the hold released. A cost above
+    /// the hold is first asked for (an extension), else the operator's. Answers when that is durable
+    /// (gate 2). An outcome without an attempt keeps the noted one.
     ///
     /// # Errors
     /// [`SettleError`]; also then the settlement is never lost while this process lives.
@@ -154,13 +207,13 @@ impl Hold {
             if outcome.attempt.is_none() {
                 outcome.attempt = open.attempt;
             }
-            send_end(&open.link, core::resolve(&terms, outcome))
+            send_end(&open.link, outcome::resolve(&terms, outcome))
         });
         wait(sent)
     }
 
     /// Releases everything without a charge. The future answers when that is durable; nobody needs
-    /// to wait for it.
+    /// to wait for it. After a checkpoint its cost is the operator's.
     ///
     /// # Errors
     /// As [`Hold::settle`].
@@ -173,8 +226,17 @@ impl Hold {
     ) -> impl Future<Output = Result<Settled, SettleError>> + Send + 'static {
         let open = self.open.take();
         let terms = self.terms;
-        let sent =
-            open.map(|open| send_end(&open.link, core::void(&terms, attempt.or(open.attempt))));
+        let sent = open.map(|open| {
+            let attempt = attempt.or(open.attempt);
+            let resolve = match open.noted {
+                Some((usage, basis)) if open.progress.has_checkpoint() => {
+                    let (finish, payer) = (Finish::Failed, Payer::Operator);
+                    outcome::resolve(&terms, Outcome { usage, basis, finish, attempt, payer })
+                }
+                Some(_) | None => outcome::void(&terms, attempt),
+            };
+            send_end(&open.link, resolve)
+        });
         wait(sent)
     }
 }
@@ -183,7 +245,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
         let end = match open.noted {
-            Some((usage, basis)) if !usage.is_empty() => core::resolve(
+            Some((usage, basis)) if !usage.is_empty() => outcome::resolve(
                 &self.terms,
                 Outcome {
                     usage,
@@ -193,7 +255,7 @@ impl Drop for Hold {
                     payer: Payer::Customer,
                 },
             ),
-            Some(_) | None => core::void(&self.terms, open.attempt),
+            Some(_) | None => outcome::void(&self.terms, open.attempt),
         };
         if let Err(unsent) = open.link.end(EndHold { resolve: end, reply: None }) {
             report_lost(&unsent);

@@ -27,22 +27,29 @@
 
 mod account;
 mod core;
+mod demand;
 mod error;
+mod extension;
 mod flight;
 mod gate;
 mod handle;
 mod hold;
 mod keeper;
+mod lease;
+mod messages;
 mod observe;
+mod outcome;
+mod presence;
+mod progress;
 mod registry;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use core::{Outcome, Payer, denial_reason};
-pub use error::{AccountsError, HoldError, SettleError};
+pub use error::{AccountsError, CreditExhausted, HoldError, SettleError};
 pub use handle::{Accounts, DrainReport, HoldRequest};
 pub use hold::{Hold, Settled};
 pub use observe::Observation;
+pub use outcome::{Outcome, Payer, denial_reason};
 pub use store::LedgerStore;

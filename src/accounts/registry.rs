@@ -3,15 +3,17 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message, MessageResult};
+use tokio::time::Instant;
 
 use super::{
-    account::{AccountActor, AccountShared, OpenHoldRequest, Passivate, Sweep},
+    account::{AccountActor, AccountShared},
     error::HoldError,
     handle::{Live, deliver},
+    messages::{OpenHoldRequest, Passivate, Sweep},
     observe::RegistryObservation,
 };
 use crate::domain::AccountId;

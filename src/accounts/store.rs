@@ -44,11 +44,11 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// Ends this incarnation; answers how many holds were still open.
     fn close(&self, me: InstanceId) -> BoxFuture<'static, Result<u64, StorageError>>;
 
-    /// Reads one account's counters.
-    fn account_row(
+    /// Reads accounts' counters; those that do not exist are left out.
+    fn account_rows(
         &self,
-        account: AccountId,
-    ) -> BoxFuture<'static, Result<Option<AccountRow>, StorageError>>;
+        accounts: Vec<AccountId>,
+    ) -> BoxFuture<'static, Result<Vec<AccountRow>, StorageError>>;
 }
 
 impl LedgerStore for Db {
@@ -89,11 +89,11 @@ impl LedgerStore for Db {
         Box::pin(async move { ledger::close_instance(&db, me).await })
     }
 
-    fn account_row(
+    fn account_rows(
         &self,
-        account: AccountId,
-    ) -> BoxFuture<'static, Result<Option<AccountRow>, StorageError>> {
+        accounts: Vec<AccountId>,
+    ) -> BoxFuture<'static, Result<Vec<AccountRow>, StorageError>> {
         let db = self.clone();
-        Box::pin(async move { accounts::read_account_row(&db, account).await })
+        Box::pin(async move { accounts::read_account_rows(&db, accounts).await })
     }
 }

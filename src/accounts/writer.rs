@@ -7,30 +7,30 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{
     Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, MessageResult,
     WrapFuture as _,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    account::Durable,
-    core::{DurableChange, denial_reason},
     error::{HoldError, SettleError},
     flight::{InFlight, Op},
     gate::{Gate, Place},
     handle::{Link, Live, deliver},
     hold::{Hold, Settled},
+    lease::DurableChange,
+    messages::{AskAgain, Durable, Extended},
     observe::WriterObservation,
     store::LedgerStore,
 };
 use crate::{
     domain::{
         AccountId, ChargeRate, InstanceId, NanoUsd,
-        ledger::{AccountRow, FlushReply, FreeUse, HoldOpen, HoldResolve, OpenVerdict},
+        ledger::{AccountRow, Checkpoint, FlushReply, FreeUse, HoldExtend, HoldOpen, HoldResolve},
     },
     storage::{StorageError, ledger::FlushError},
     telemetry::metrics,
@@ -65,8 +65,15 @@ pub(super) struct EnqueueOpen {
 /// Who waits for a hold.
 #[derive(Debug)]
 pub(super) enum Waiter {
-    /// The account's row decides.
-    Verdict { rate: ChargeRate, reply: oneshot::Sender<Result<Hold, HoldError>>, link: Arc<Link> },
+    /// The rows decide.
+    Verdict {
+        rate: ChargeRate,
+        amount_max: NanoUsd,
+        slice: NanoUsd,
+        since: Instant,
+        reply: oneshot::Sender<Result<Hold, HoldError>>,
+        link: Arc<Link>,
+    },
     /// It is granted already, and may show nothing before this is called.
     Ticket(oneshot::Sender<()>),
 }
@@ -76,8 +83,20 @@ pub(super) enum Waiter {
 #[rtype(result = "()")]
 pub(super) struct EnqueueReturn {
     pub(super) account_id: AccountId,
+    /// Whose actor it is: the wallet over a cap.
+    pub(super) owner_id: AccountId,
     pub(super) amount: NanoUsd,
 }
+
+/// A hold to be extended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct EnqueueExtend(pub(super) HoldExtend);
+
+/// What an open hold has used so far.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct EnqueueCheckpoint(pub(super) Checkpoint);
 
 /// A hold to be resolved. Never refused while the writer lives.
 #[derive(Debug, Message)]
@@ -205,7 +224,9 @@ impl LedgerWriter {
         seen.ops_in_flush_max = seen.ops_in_flush_max.max(flight.ops());
         let micros = self.sent.elapsed().as_micros();
         seen.last_flush_micros = u64::try_from(micros).unwrap_or(u64::MAX);
-        if reply.opens.len() != flight.opens.len() {
+        if reply.opens.len() != flight.opens.len()
+            || reply.extends.len() != flight.batch.extends.len()
+        {
             self.stop("the flush's reply does not fit its batch");
             return;
         }
@@ -213,9 +234,15 @@ impl LedgerWriter {
         self.seen.granted += reply.granted();
         self.seen.ended += changes.values().map(|change| change.ended).sum::<u64>();
         self.seen.denied += reply.denied();
-        record(&flight, &reply, self.sent.elapsed());
-        self.tell_actors(&changes);
-        flight.answer(&reply, &changes);
+        flight.record(&reply, self.sent.elapsed());
+        self.tell_actors(&flight, &reply, &changes);
+        flight.answer(&reply, &changes, |account, open| {
+            let live = self.options.live.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(actor) = live.get(&account) {
+                // One that is gone drops the reply: the outcome is unknown to the caller.
+                drop(deliver(actor, AskAgain(open)));
+            }
+        });
         if self.is_stopped() {
             self.stop("stopped");
         } else if !self.queue.is_empty() {
@@ -225,12 +252,25 @@ impl LedgerWriter {
     }
 
     /// Before any reply: whoever hears of a hold sends its end after this.
-    fn tell_actors(&self, changes: &BTreeMap<AccountId, DurableChange>) {
+    fn tell_actors(
+        &self,
+        flight: &InFlight,
+        reply: &FlushReply,
+        changes: &BTreeMap<AccountId, DurableChange>,
+    ) {
         let live = self.options.live.read().unwrap_or_else(PoisonError::into_inner);
-        for (account, change) in changes {
-            if let Some(actor) = live.get(account) {
+        for (&account_id, &change) in changes {
+            if let Some(actor) = live.get(&flight.owner_of(account_id)) {
                 // One that is gone has panicked: its account is set aside.
-                drop(deliver(actor, Durable(*change)));
+                let _ = deliver(actor, Durable { account_id, change });
+            }
+        }
+        for (extend, &verdict) in flight.batch.extends.iter().zip(&reply.extends) {
+            // Without legs it was granted in memory, and nobody waits.
+            if !extend.legs.is_empty()
+                && let Some(actor) = live.get(&extend.account_id)
+            {
+                let _ = deliver(actor, Extended { hold_id: extend.hold_id, verdict });
             }
         }
     }
@@ -294,28 +334,6 @@ impl LedgerWriter {
     }
 }
 
-/// Tells the metrics what a flush made durable; heartbeats don't count.
-fn record(flight: &InFlight, reply: &FlushReply, elapsed: Duration) {
-    if flight.ops() == 0 {
-        return;
-    }
-    let metrics = metrics::ledger();
-    metrics.flushed(flight.ops(), elapsed);
-    let ended = u64::try_from(flight.batch.resolves.len()).unwrap_or(u64::MAX);
-    metrics.holds_changed(reply.granted(), ended);
-    for (open, verdict) in flight.batch.opens.iter().zip(&reply.opens) {
-        if let OpenVerdict::Denied { row, .. } | OpenVerdict::Blocked(row) = verdict {
-            metrics.denied(denial_reason(row, open.funds_min));
-        }
-    }
-    for end in &flight.batch.resolves {
-        if !end.is_void() {
-            metrics.settled(end.basis);
-            metrics.overrun(end.overrun);
-        }
-    }
-}
-
 /// The errors below an error, for the log.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = String::new();
@@ -359,6 +377,26 @@ impl Handler<EnqueueReturn> for LedgerWriter {
     fn handle(&mut self, give_back: EnqueueReturn, ctx: &mut Self::Context) {
         if !self.is_stopped() {
             self.enqueue(Op::Return(give_back), ctx);
+        }
+    }
+}
+
+impl Handler<EnqueueExtend> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, EnqueueExtend(extend): EnqueueExtend, ctx: &mut Self::Context) {
+        if !self.is_stopped() {
+            self.enqueue(Op::Extend(extend), ctx);
+        }
+    }
+}
+
+impl Handler<EnqueueCheckpoint> for LedgerWriter {
+    type Result = ();
+
+    fn handle(&mut self, EnqueueCheckpoint(point): EnqueueCheckpoint, ctx: &mut Self::Context) {
+        if !self.is_stopped() {
+            self.enqueue(Op::Checkpoint(point), ctx);
         }
     }
 }

@@ -62,7 +62,7 @@ pub struct Settings {
     #[arg(long, env = "FACES_CHARGE_PARTIAL_ON_UPSTREAM_ERROR", value_name = "BOOL", default_value = "false", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub charge_partial_on_upstream_error: bool,
 
-    /// How much credit an account's lease keeps between requests: auto (one server on SQLite keeps all, so that a request starts without waiting for a commit) or exact (nothing)
+    /// How much credit an account's lease keeps between requests: auto (on SQLite all, so that a request starts without waiting for a commit; on PostgreSQL a slice for busy accounts), exact (nothing) or retained (on PostgreSQL a slice for every account)
     #[arg(long, env = "FACES_LEDGER_POLICY", value_name = "POLICY", default_value = "auto")]
     pub ledger_policy: LeasePolicy,
 
@@ -83,10 +83,13 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LeasePolicy {
     /// All that the account has where one server owns the database (SQLite): a hold is arithmetic in
-    /// memory. Nothing where servers share it (PostgreSQL).
+    /// memory. Where servers share it (PostgreSQL), a slice for accounts that are busy, when others
+    /// are busy with them too or a verdict of the database takes long; nothing for the rest.
     Auto,
     /// Nothing: every hold waits for its commit.
     Exact,
+    /// As `Auto`, but on PostgreSQL every account in use keeps a slice.
+    Retained,
 }
 
 /// When the demo account is made (only ever into an empty database).

@@ -113,7 +113,9 @@ impl Flows {
             let accounts = self.inner.accounts.clone();
             (Guard::Free { open: Box::new(open), accounts }, ask.amount)
         } else {
-            let held = self.inner.accounts.hold(HoldRequest { open, rate }).await;
+            let (amount_max, slice) = (open.amount, NanoUsd::ZERO);
+            let request = HoldRequest { open, rate, amount_max, slice };
+            let held = self.inner.accounts.hold(request).await;
             let hold = held.map_err(|error| {
                 failure::refused_hold(error, ask.amount_min, |amount| {
                     estimate.affordable(&rate, amount)

@@ -262,6 +262,21 @@ pub async fn read_account_row(db: &Db, id: AccountId) -> Result<Option<AccountRo
     db.run(ACCOUNT, move |db| async move { wallet(db.reader(), id).await }).await
 }
 
+/// Reads counters of wallets and caps, in one statement; those that do not exist are left out.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn read_account_rows(
+    db: &Db,
+    ids: Vec<AccountId>,
+) -> Result<Vec<AccountRow>, StorageError> {
+    db.run(ACCOUNT, move |db| async move {
+        let rows = ledger::read_rows(db.reader(), ids).await?;
+        Ok(rows.into_values().map(|(row, _)| row).collect())
+    })
+    .await
+}
+
 /// Freezes or unfreezes an account: a frozen one may not spend. Answers the wallet afterwards;
 /// repeating it changes nothing.
 ///

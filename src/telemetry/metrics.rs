@@ -31,6 +31,8 @@ pub struct LedgerMetrics {
     flush_seconds: Histogram,
     flush_retries: Counter,
     holds_open: Gauge,
+    leases: Gauge,
+    lease_idle_nanousd: Gauge,
     denials: Family<Labels, Counter>,
     overruns: Counter,
     overrun_nanousd: Counter,
@@ -46,6 +48,8 @@ impl LedgerMetrics {
             flush_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             flush_retries: Counter::default(),
             holds_open: Gauge::default(),
+            leases: Gauge::default(),
+            lease_idle_nanousd: Gauge::default(),
             denials: Family::default(),
             overruns: Counter::default(),
             overrun_nanousd: Counter::default(),
@@ -70,6 +74,18 @@ impl LedgerMetrics {
     pub fn holds_changed(&self, granted: u64, ended: u64) {
         self.holds_open.inc_by(i64::try_from(granted).unwrap_or(i64::MAX));
         self.holds_open.dec_by(i64::try_from(ended).unwrap_or(i64::MAX));
+    }
+
+    /// Leases of this process that have something were `before` and are `now`; what they have beyond
+    /// holds grew by `idle_nanousd`.
+    pub fn leases_changed(&self, before: usize, now: usize, idle_nanousd: i64) {
+        if before != now {
+            let count = |leases| i64::try_from(leases).unwrap_or(i64::MAX);
+            self.leases.inc_by(count(now) - count(before));
+        }
+        if idle_nanousd != 0 {
+            self.lease_idle_nanousd.inc_by(idle_nanousd);
+        }
     }
 
     /// A hold was refused.
@@ -112,6 +128,12 @@ impl LedgerMetrics {
         );
         reg.register("flush_retries", "Flushes sent again", self.flush_retries.clone());
         reg.register("holds_open", "Holds of this process that are open", self.holds_open.clone());
+        reg.register("leases", "Accounts that this process has credit of", self.leases.clone());
+        reg.register(
+            "lease_idle_nanousd",
+            "Credit that leases keep beyond open holds, nano-USD",
+            self.lease_idle_nanousd.clone(),
+        );
         reg.register("denials", "Holds refused, by reason", self.denials.clone());
         reg.register("overruns", "Requests that cost more than their hold", self.overruns.clone());
         reg.register(
@@ -180,6 +202,8 @@ mod tests {
         let metrics = LedgerMetrics::new();
         metrics.flushed(3, Duration::from_millis(2));
         metrics.holds_changed(3, 1);
+        metrics.leases_changed(0, 2, 900);
+        metrics.leases_changed(2, 1, -400);
         metrics.denied(FundsReason::CreditReserved);
         metrics.overrun(NanoUsd(7));
         metrics.overrun(NanoUsd::ZERO);
@@ -193,6 +217,8 @@ mod tests {
             "faces_ledger_flush_ops_sum 3.0",
             "faces_ledger_flush_seconds_count 1",
             "faces_ledger_holds_open 2",
+            "faces_ledger_leases 1",
+            "faces_ledger_lease_idle_nanousd 500",
             "faces_ledger_denials_total{reason=\"credit_reserved\"} 1",
             "faces_ledger_overruns_total 1",
             "faces_ledger_overrun_nanousd_total 7",

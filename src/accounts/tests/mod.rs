@@ -1,6 +1,7 @@
 //! The room on a real SQLite database.
 
 mod faults;
+mod growing;
 mod money;
 mod retained;
 
@@ -106,11 +107,11 @@ impl LedgerStore for Scripted {
         LedgerStore::close(&self.db, me)
     }
 
-    fn account_row(
+    fn account_rows(
         &self,
-        account: AccountId,
-    ) -> BoxFuture<'static, Result<Option<AccountRow>, StorageError>> {
-        self.db.account_row(account)
+        accounts: Vec<AccountId>,
+    ) -> BoxFuture<'static, Result<Vec<AccountRow>, StorageError>> {
+        self.db.account_rows(accounts)
     }
 }
 
@@ -171,7 +172,7 @@ impl Room {
             price_id: self.price,
             model: "m".to_owned(),
         };
-        HoldRequest { open, rate: rate() }
+        HoldRequest { amount_max: open.amount, slice: NanoUsd(1), open, rate: rate() }
     }
 
     async fn hold(&self, amount: i64) -> Result<Hold, HoldError> {

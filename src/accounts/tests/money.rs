@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{Room, outcome, run, used, wait_until};
 use crate::{
-    accounts::{Hold, HoldError, Outcome, Payer, core},
+    accounts::{Hold, HoldError, Outcome, Payer, outcome as ends},
     domain::{
         AccountId, ChargeRate, NanoUsd, TokenPrices, UsageBasis,
         ledger::{Finish, FreeUse},
@@ -30,16 +30,27 @@ fn a_settlement_charges_exactly_the_usage_and_releases_the_rest() {
 }
 
 #[test]
-fn what_a_hold_does_not_cover_is_never_the_customers() {
+fn what_neither_hold_nor_account_cover_is_never_the_customers() {
     run(async {
         let room = Room::new(1_000, |_| ()).await;
         let settled = room.hold(100).await.unwrap().settle(outcome(150)).await.unwrap();
-        assert_eq!((settled.charge, settled.overrun), (NanoUsd(100), NanoUsd(50)));
+        assert_eq!((settled.charge, settled.overrun), (NanoUsd(150), NanoUsd::ZERO));
+        let settled = room.hold(100).await.unwrap().settle(outcome(851)).await.unwrap();
+        assert_eq!((settled.charge, settled.overrun), (NanoUsd(850), NanoUsd(1)));
+        assert_eq!(room.row().await.balance(), NanoUsd::ZERO);
+        room.assert_audit_is_clean().await;
+    });
+}
+
+#[test]
+fn a_failure_after_output_is_the_operators() {
+    run(async {
+        let room = Room::new(1_000, |_| ()).await;
         let operator =
             Outcome { payer: Payer::Operator, finish: Finish::UpstreamError, ..outcome(60) };
         let settled = room.hold(100).await.unwrap().settle(operator).await.unwrap();
         assert_eq!((settled.charge, settled.provider_cost), (NanoUsd::ZERO, NanoUsd(60)));
-        assert_eq!(room.row().await.balance(), NanoUsd(900));
+        assert_eq!(room.row().await.balance(), NanoUsd(1_000));
         room.assert_audit_is_clean().await;
     });
 }
@@ -180,10 +191,11 @@ fn a_free_use_leaves_a_line_and_no_charge() {
         );
         let mut open = room.request(0).open;
         open.price_id = free.await.unwrap();
-        let resolve = core::resolve(
-            &core::HoldTerms {
+        let resolve = ends::resolve(
+            &ends::HoldTerms {
                 hold_id: open.hold_id,
                 account_id: open.account_id,
+                cap_id: None,
                 amount: NanoUsd::ZERO,
                 rate: ChargeRate { prices: TokenPrices::default(), markup_bps: 0 },
             },

@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// What an operation needs of one account row, because this instance's lease does not have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Leg {
     /// The wallet, or a cap.
     pub account_id: AccountId,
@@ -210,7 +210,7 @@ impl FlushBatch {
 }
 
 /// An account's counters after a flush: absolute, never deltas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AccountRow {
     /// Which account.
     pub account_id: AccountId,
@@ -274,7 +274,7 @@ impl AccountRow {
 }
 
 /// This instance's lease on an account after a flush: absolute, never deltas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeaseRow {
     /// On which account.
     pub account_id: AccountId,

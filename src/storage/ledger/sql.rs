@@ -7,7 +7,7 @@
 //!
 //! Words: `{id:3}`, `{int:3}`, `{text:3}` read column 3 of a batch row; `{batch}` is the batch as a
 //! table; `{now}` is the database's clock in microseconds; `{lock}` is `FOR UPDATE` where rows can
-//! be locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form that can only be looked up after the
+//! be locked, `{lock_or_skip}` leaves out rows that somebody else has locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form that can only be looked up after the
 //! batch: its planner would otherwise walk everything of the instance and the batch for each row.
 
 use std::sync::LazyLock;
@@ -132,12 +132,13 @@ const CHECKPOINT_HOLDS: &str = "UPDATE ledger_hold SET checkpoint = {int:1}
     FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1
     AND ledger_hold.instance_id = {me2} AND ledger_hold.amount >= {int:1}";
 
-/// Batch: `[hold, state, cost, amount, account]`. Compare-and-set on `open` (I2).
+/// Batch: `[hold, state, cost, account]`. Compare-and-set on `open` (I2), with I8. (The
+/// amount is not compared: a request whose account's actor is gone does not hear of an extension.)
 const RESOLVE_HOLDS: &str = "UPDATE ledger_hold
     SET state = {int:1}, cost = {int:2}, resolved_at = $2
     FROM {batch} WHERE ledger_hold.id = {id:0} AND ledger_hold.state = 1
-    AND ledger_hold.instance_id = {me} AND ledger_hold.amount = {int:3}
-    AND ledger_hold.account_id = {id:4}";
+    AND ledger_hold.instance_id = {me} AND ledger_hold.amount >= {int:2}
+    AND ledger_hold.account_id = {id:3}";
 
 /// Batch: `[id, kind, debit account, credit account, amount]`.
 const INSERT_TRANSFERS: &str = "INSERT INTO ledger_transfer
@@ -178,7 +179,8 @@ const FENCE_ALL: &str = "UPDATE ledger_instance SET state = 3 WHERE id <> $1 AND
 
 const FENCED: &str = "SELECT id FROM ledger_instance WHERE state = 3 ORDER BY id";
 
-const LOCK_INSTANCE: &str = "SELECT state FROM ledger_instance WHERE id = $1{lock}";
+/// No row when another instance is recovering it at this moment.
+const LOCK_INSTANCE: &str = "SELECT state FROM ledger_instance WHERE id = $1{lock_or_skip}";
 
 const OPEN_HOLDS: &str =
     "SELECT id, account_id, amount, checkpoint, cap_account_id FROM ledger_hold
@@ -286,6 +288,7 @@ fn fill(backend: DbBackend, text: &str) -> String {
         // `$1` would be a name to SQLite, `?1` is the first parameter to every driver.
         text.replace("{batch}", "json_each($1) AS b")
             .replace("{lock}", "")
+            .replace("{lock_or_skip}", "")
             .replace("{me}", "iif(b.id >= 0, $3, NULL)")
             .replace("{me2}", "iif(b.id >= 0, $2, NULL)")
             .replace('$', "?")
@@ -293,6 +296,7 @@ fn fill(backend: DbBackend, text: &str) -> String {
     } else {
         text.replace("{batch}", "jsonb_array_elements($1::jsonb) AS b(value)")
             .replace("{lock}", " FOR UPDATE")
+            .replace("{lock_or_skip}", " FOR UPDATE SKIP LOCKED")
             .replace("{me}", "$3")
             .replace("{me2}", "$2")
             .replace("{now}", "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")

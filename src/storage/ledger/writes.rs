@@ -154,7 +154,6 @@ fn ends(batch: &FlushBatch) -> Payload {
             .id(resolve.hold_id.0)
             .int(state.db_code().into())
             .int(resolve.charge.0)
-            .int(resolve.amount.0)
             .id(resolve.account_id.0);
     }
     ends

@@ -153,11 +153,20 @@ async fn a_hold_grows_as_far_as_the_credit_goes(store: TestStore) {
     let more = extend(&open, 1_001, vec![leg(books.account)]);
     let reply = books.flush(4, batch(more)).await.unwrap();
     assert_eq!(reply.extends, [ExtendVerdict::Denied { is_recalled: false }]);
-    let wrong = HoldOpen { amount: NanoUsd(100), ..open.clone() };
-    let stale = books.flush(5, resolves(vec![settle(&wrong, 50)])).await;
-    assert!(matches!(stale, Err(FlushError::Mismatch { step: "resolve", .. })), "{stale:?}");
     books.flush(5, resolves(vec![settle(&open, 999)])).await.unwrap();
     assert_eq!(books.row().await.balance(), NanoUsd(1));
+    books.assert_audit_is_clean().await;
+}
+
+async fn a_charge_above_its_hold_is_refused(store: TestStore) {
+    let books = Books::new(&store, 1_000).await;
+    let open = wanting(books.open(100), 500, false);
+    books.flush(1, opens(vec![open.clone()])).await.unwrap();
+    let larger = HoldOpen { amount: NanoUsd(300), ..open.clone() };
+    let refused = books.flush(2, resolves(vec![settle(&larger, 101)])).await;
+    assert!(matches!(refused, Err(FlushError::Mismatch { step: "resolve", .. })), "{refused:?}");
+    books.flush(2, resolves(vec![settle(&open, 100)])).await.unwrap();
+    assert_eq!(books.row().await.balance(), NanoUsd(900));
     books.assert_audit_is_clean().await;
 }
 
@@ -209,6 +218,7 @@ crate::on_both_databases! {
     slices_of_two_instances_shrink_and_the_tail_is_exact,
     a_denial_recalls_what_other_instances_keep,
     a_hold_grows_as_far_as_the_credit_goes,
+    a_charge_above_its_hold_is_refused,
     a_frozen_account_charges_but_does_not_grow,
     a_slice_of_a_dead_instance_returns,
     a_top_up_reads_what_is_not_folded,

@@ -25,7 +25,8 @@ fn outcome(tokens: u64) -> Outcome {
 }
 
 fn request(books: &Books, amount: i64) -> HoldRequest {
-    HoldRequest { open: books.open(amount), rate: rate() }
+    let open = books.open(amount);
+    HoldRequest { amount_max: open.amount, slice: NanoUsd::ZERO, open, rate: rate() }
 }
 
 async fn sixty_four_clients_of_two_instances_share_credit_for_ten(store: TestStore) {
