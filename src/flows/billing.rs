@@ -103,7 +103,7 @@ impl Flows {
             face_id,
             amount: ask.amount,
             funds_min: ask.amount_min,
-            cap_id: None,
+            cap_id: caller.budget.map(|budget| budget.cap_id),
             legs: Vec::new(),
             price_id: price.id,
             model: model.id.clone(),
@@ -115,9 +115,11 @@ impl Flows {
         } else {
             let (amount_max, slice) = (open.amount, NanoUsd::ZERO);
             let request = HoldRequest { open, rate, amount_max, slice };
+            let budget = caller.budget.as_ref();
+            budget.map_or(Ok(()), |budget| budget.refuse_spent(ask.amount_min))?;
             let held = self.inner.accounts.hold(request).await;
             let hold = held.map_err(|error| {
-                failure::refused_hold(error, ask.amount_min, |amount| {
+                failure::refused_hold(error, ask.amount_min, budget, |amount| {
                     estimate.affordable(&rate, amount)
                 })
             })?;
@@ -143,7 +145,7 @@ impl Flows {
         match self.inner.accounts.account_row(caller.account_id).await? {
             Some(row) if row.is_blocked() => Err(failure::frozen()),
             Some(_) => Ok(()),
-            None => Err(failure::refused_hold(HoldError::NoAccount, NanoUsd::ZERO, |_| 0)),
+            None => Err(failure::refused_hold(HoldError::NoAccount, NanoUsd::ZERO, None, |_| 0)),
         }
     }
 }
@@ -349,7 +351,7 @@ fn free_use(open: HoldOpen, outcome: Outcome) -> FreeUse {
     let resolve = HoldResolve {
         hold_id: open.hold_id,
         account_id: open.account_id,
-        cap_id: None,
+        cap_id: open.cap_id,
         amount: NanoUsd::ZERO,
         charge: NanoUsd::ZERO,
         overrun: NanoUsd::ZERO,

@@ -11,11 +11,12 @@ use std::{
 
 use quick_cache::sync::Cache;
 
+use super::CallerBudget;
 use crate::{
     config::Limits,
-    domain::{AccountId, ApiKeyHash, ApiKeySecret, FaceId, FaceName, clock},
+    domain::{AccountId, ApiKeyHash, ApiKeySecret, FaceId, FaceName, clock::UnixMicros},
     faces::{self, Persona},
-    storage::{self, Db, StorageError, faces::FaceRow, keys, keys::KeyInfo},
+    storage::{self, Db, StorageError, faces::FaceRow, keys, keys::KeyInfo, ledger},
 };
 
 /// Caches of what every request needs.
@@ -39,7 +40,15 @@ impl std::fmt::Debug for Directory {
 #[derive(Clone)]
 struct CachedKey {
     key: Arc<KeyInfo>,
+    budget: Option<CallerBudget>,
     loaded: Instant,
+}
+
+impl CachedKey {
+    /// Whether the window of its budget is over.
+    fn is_over(&self, now: UnixMicros) -> bool {
+        self.budget.and_then(|budget| budget.resets_at).is_some_and(|end| end <= now)
+    }
 }
 
 /// A face ready to be injected.
@@ -73,31 +82,58 @@ impl Directory {
         }
     }
 
-    /// Finds the key that belongs to a secret, if it may be used now.
+    /// Finds the key that belongs to a secret, if it may be used `now`, with its budget in the
+    /// window that runs.
     ///
     /// `None`: unknown, revoked or expired, which a caller can't tell apart.
     pub(super) async fn key(
         &self,
         secret: &ApiKeySecret,
-    ) -> Result<Option<Arc<KeyInfo>>, StorageError> {
+        now: UnixMicros,
+    ) -> Result<Option<(Arc<KeyInfo>, Option<CallerBudget>)>, StorageError> {
         let hash = secret.hash();
-        let cached =
-            self.keys.get(&hash).filter(|entry| entry.loaded.elapsed() < self.time_to_live);
-        let key = match cached {
-            Some(entry) => entry.key,
+        let cached = self
+            .keys
+            .get(&hash)
+            .filter(|entry| entry.loaded.elapsed() < self.time_to_live && !entry.is_over(now));
+        let entry = match cached {
+            Some(entry) => entry,
             None => {
                 let loaded = Instant::now();
                 let Some(key) = keys::find_key_by_hash(&self.db, hash).await? else {
                     self.keys.remove(&hash);
                     return Ok(None);
                 };
-                let key = Arc::new(key);
-                self.keys.insert(hash, CachedKey { key: Arc::clone(&key), loaded });
-                key
+                let budget = self.budget_of(&key, now).await?;
+                let entry = CachedKey { key: Arc::new(key), budget, loaded };
+                self.keys.insert(hash, entry.clone());
+                entry
             }
         };
-        let expired = key.expires_at.is_some_and(|expires_at| expires_at <= clock::now());
-        Ok((key.revoked_at.is_none() && !expired).then_some(key))
+        let CachedKey { key, budget, .. } = entry;
+        let expired = key.expires_at.is_some_and(|expires_at| expires_at <= now);
+        Ok((key.revoked_at.is_none() && !expired).then_some((key, budget)))
+    }
+
+    /// The account of a key's budget in the window that runs, made when this is its first request,
+    /// and moved when the budget was changed.
+    async fn budget_of(
+        &self,
+        key: &KeyInfo,
+        now: UnixMicros,
+    ) -> Result<Option<CallerBudget>, StorageError> {
+        let Some(budget) = key.budget.filter(|_| key.revoked_at.is_none()) else {
+            return Ok(None);
+        };
+        let bounds = budget.window.bounds(now);
+        let cap = ledger::CapWindow { key_id: key.id, window: budget.window, start: bounds.start };
+        let row = ledger::ensure_cap(&self.db, key.account_id, cap, budget.limit).await?;
+        Ok(Some(CallerBudget {
+            cap_id: row.account_id,
+            limit: budget.limit,
+            spent: row.spent(),
+            resets_at: bounds.end,
+        }))
     }
 
     /// Finds a face of the account, with its persona prepared.
@@ -139,7 +175,7 @@ impl Directory {
         self.faces.remove(&(account_id, username.clone()));
     }
 
-    /// Forgets every key (one was revoked here; keys are looked up by hash, revoked by id).
+    /// Forgets every key (one was changed here; keys are looked up by hash, changed by id).
     pub(super) fn forget_keys(&self) {
         self.keys.clear();
     }
@@ -163,5 +199,90 @@ impl Directory {
             )
         })?;
         Ok(LoadedFace { id, default_model, persona: Arc::new(persona), version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{BudgetWindow, KeyBudget, KeyId, NanoUsd},
+        storage::{
+            DatabaseUrl, DbOptions, DbRole,
+            accounts::{CreditSource, NewAccount, create_account},
+            keys::{BudgetChange, NewKey, change_budget, insert_key},
+        },
+    };
+
+    const DAY_MICROS: i64 = 86_400_000_000;
+
+    /// A key with a daily budget of 5 nano-USD, and a directory that believes what it read for so
+    /// long.
+    async fn budgeted(
+        path: std::path::PathBuf,
+        cache_ttl_ms: u64,
+    ) -> (Directory, NewKey, ApiKeySecret) {
+        let db = Db::open(DbOptions {
+            url: DatabaseUrl::Sqlite(path),
+            connections_max: 2,
+            acquire_timeout_ms: 5_000,
+            migrate: true,
+            role: DbRole::Server,
+        });
+        let db = db.await.unwrap();
+        let account = NewAccount {
+            id: AccountId::generate(),
+            name: "Ada".to_owned(),
+            credit: NanoUsd(100),
+            credit_source: CreditSource::Cash,
+        };
+        let account_id = create_account(&db, account).await.unwrap().id;
+        let secret = ApiKeySecret::generate().unwrap();
+        let key = NewKey {
+            id: KeyId::generate(),
+            account_id,
+            name: "key".to_owned(),
+            hash: secret.hash(),
+            prefix: secret.display_prefix(),
+            expires_at: None,
+            allowed_faces: None,
+            allowed_models: None,
+            budget: Some(KeyBudget { limit: NanoUsd(5), window: BudgetWindow::Daily }),
+        };
+        insert_key(&db, key.clone()).await.unwrap();
+        let limits = Limits { cache_ttl_ms, ..Limits::default() };
+        (Directory::new(db, &limits), key, secret)
+    }
+
+    async fn budget_at(directory: &Directory, secret: &ApiKeySecret, now: i64) -> CallerBudget {
+        directory.key(secret, UnixMicros(now)).await.unwrap().unwrap().1.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_window_is_counted_by_another_account_at_its_first_moment() {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, _, secret) = budgeted(place.path().join("faces.db"), 60_000).await;
+        let first = budget_at(&directory, &secret, 10 * DAY_MICROS + 5).await;
+        assert_eq!((first.limit, first.spent), (NanoUsd(5), NanoUsd(0)));
+        assert_eq!(first.resets_at, Some(UnixMicros(11 * DAY_MICROS)));
+        assert_eq!(budget_at(&directory, &secret, 11 * DAY_MICROS - 1).await, first);
+        let second = budget_at(&directory, &secret, 11 * DAY_MICROS).await;
+        assert_ne!(second.cap_id, first.cap_id, "although the key is still believed");
+        assert_eq!(second.resets_at, Some(UnixMicros(12 * DAY_MICROS)));
+        assert_eq!(budget_at(&directory, &secret, 12 * DAY_MICROS - 1).await, second);
+    }
+
+    #[tokio::test]
+    async fn a_changed_budget_is_found_when_the_key_is_read_again() {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, key, secret) = budgeted(place.path().join("faces.db"), 0).await;
+        let before = budget_at(&directory, &secret, 0).await;
+        let change = BudgetChange { limit: Some(NanoUsd(9)), window: None };
+        change_budget(&directory.db, key.id, Some(change)).await.unwrap();
+        let raised = budget_at(&directory, &secret, 0).await;
+        assert_eq!((raised.cap_id, raised.limit), (before.cap_id, NanoUsd(9)));
+        change_budget(&directory.db, key.id, None).await.unwrap();
+        let (_, budget) = directory.key(&secret, UnixMicros(0)).await.unwrap().unwrap();
+        assert_eq!(budget, None);
     }
 }

@@ -1,8 +1,9 @@
 //! What a use case answers when it says no: everything a renderer needs, in no dialect.
 
+use super::CallerBudget;
 use crate::{
     accounts::{HoldError, SettleError},
-    domain::{ErrorCode, NanoUsd, error_code::FundsReason, ledger::AccountRow},
+    domain::{ErrorCode, NanoUsd, clock::UnixMicros, error_code::FundsReason, ledger::AccountRow},
     providers::ProviderError,
     storage::StorageError,
     wire::{RequestError, UpstreamFault},
@@ -34,8 +35,10 @@ pub struct Failure {
 pub struct Funds {
     /// Why.
     pub reason: FundsReason,
-    /// How many output tokens the balance would pay for, where that is the way out.
+    /// How many output tokens the balance or the budget would pay for, where that is the way out.
     pub max_affordable_tokens: Option<u64>,
+    /// When the key's budget begins anew, where that is the way out.
+    pub resets_at: Option<UnixMicros>,
 }
 
 impl Failure {
@@ -63,7 +66,7 @@ impl Failure {
     /// A 402 with its reason.
     pub fn funds(reason: FundsReason, message: impl Into<String>) -> Self {
         let mut failure = Self::new(ErrorCode::InsufficientCredits, message);
-        failure.funds = Some(Funds { reason, max_affordable_tokens: None });
+        failure.funds = Some(Funds { reason, max_affordable_tokens: None, resets_at: None });
         if reason == FundsReason::CreditReserved {
             failure.retry_after_ms = Some(RESERVED_RETRY_AFTER_MS);
         }
@@ -192,15 +195,25 @@ pub fn frozen() -> Failure {
     )
 }
 
-/// Turns a refused hold into its 402 (decided on the account row) or its 503.
+/// Turns a refused hold into its 402 (decided on the row of the account or of the key's budget) or
+/// its 503.
 pub fn refused_hold(
     error: HoldError,
     asked: NanoUsd,
+    budget: Option<&CallerBudget>,
     affordable: impl Fn(NanoUsd) -> u64,
 ) -> Failure {
+    let of = |account| budget.filter(|budget| budget.cap_id == account);
     match error {
-        HoldError::Denied(row) => denied(&row, asked, affordable),
-        HoldError::Blocked(_) => frozen(),
+        HoldError::Denied(row) => match of(row.account_id) {
+            Some(budget) => budget.denied(&row, asked, affordable),
+            None => denied(&row, asked, affordable),
+        },
+        // A lowered budget is blocked until it is where it was moved to.
+        HoldError::Blocked(row) => match of(row.account_id) {
+            Some(budget) => budget.denied(&row, asked, affordable),
+            None => frozen(),
+        },
         HoldError::NoAccount => Failure::new(
             ErrorCode::Unauthenticated,
             "The account of this key does not exist any more.",

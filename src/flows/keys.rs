@@ -118,6 +118,7 @@ impl Platform {
             ));
         }
         self.inner.directory.forget_keys();
+        self.account_changed(key.account_id);
         let now = clock::now();
         let spending = self.spending(std::slice::from_ref(&key), now).await?;
         Ok(key_json(&key, &spending, now))

@@ -20,6 +20,7 @@ pub mod account;
 pub mod admin;
 mod audit;
 mod billing;
+mod budget;
 pub mod call;
 mod chat;
 pub mod chat_stream;
@@ -43,6 +44,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use audit::Audit;
 pub use billing::Bill;
+pub use budget::CallerBudget;
 pub use call::{Reply, ReplyNotes};
 pub use failure::Failure;
 pub use platform::Platform;
@@ -100,6 +102,8 @@ pub struct Caller {
     pub allowed_faces: Option<Vec<String>>,
     /// Models that the key may use; `None` is all.
     pub allowed_models: Option<Vec<String>>,
+    /// What the key may spend; `None` is all that the account has.
+    pub budget: Option<CallerBudget>,
 }
 
 impl Flows {
@@ -142,12 +146,13 @@ impl Flows {
 }
 
 impl Caller {
-    fn of(key: &KeyInfo) -> Self {
+    fn of(key: &KeyInfo, budget: Option<CallerBudget>) -> Self {
         Self {
             account_id: key.account_id,
             key_id: Some(key.id),
             allowed_faces: key.allowed_faces.clone(),
             allowed_models: key.allowed_models.clone(),
+            budget,
         }
     }
 }

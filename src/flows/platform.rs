@@ -7,7 +7,7 @@ use super::{Caller, Failure, directory::Directory};
 use crate::{
     accounts::Accounts,
     config::Limits,
-    domain::{AccountId, ApiKeySecret, ErrorCode},
+    domain::{AccountId, ApiKeySecret, ErrorCode, clock},
     providers::Catalog,
     storage::Db,
 };
@@ -66,8 +66,9 @@ impl Platform {
             )
         };
         let secret = ApiKeySecret::parse(credential).ok_or_else(refused)?;
-        let key = self.inner.directory.key(&secret).await?.ok_or_else(refused)?;
-        Ok(Caller::of(&key))
+        let (key, budget) =
+            self.inner.directory.key(&secret, clock::now()).await?.ok_or_else(refused)?;
+        Ok(Caller::of(&key, budget))
     }
 
     /// Whether the database answers.

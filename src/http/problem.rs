@@ -140,6 +140,9 @@ fn extra(failure: &Failure) -> Vec<(&'static str, Value)> {
         if let Some(tokens) = funds.max_affordable_tokens {
             extra.push(("max_affordable_tokens", json!(tokens)));
         }
+        if let Some(resets_at) = funds.resets_at {
+            extra.push(("resets_at", json!(resets_at.seconds())));
+        }
     }
     if let Some(code) = &failure.upstream_code {
         extra.push(("upstream_code", json!(code)));

@@ -157,6 +157,11 @@ fn a_budget_pays_for_exactly_what_it_says_and_other_keys_go_on() {
     });
 }
 
+/// What the server told to wait is part of the behaviour, not a guess of the test.
+fn wait_as_told(seconds: u64) {
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
 /// Asks as an SDK does: again, when the server says that this may help; the last answer.
 fn ask_patiently(address: SocketAddr, key: &str, stream: bool) -> Fetched {
     let request = Request::post("/v1/chat/completions", &body(stream)).bearer(key);
@@ -165,16 +170,16 @@ fn ask_patiently(address: SocketAddr, key: &str, stream: bool) -> Fetched {
         let Some(seconds) = answer.header("retry-after").filter(|_| answer.status == 402) else {
             break;
         };
-        // What the server told to wait is part of the behaviour, not a guess of the test.
-        std::thread::sleep(Duration::from_secs(seconds.parse().expect("whole seconds")));
+        wait_as_told(seconds.parse().expect("whole seconds"));
         answer = request.fetch(address);
     }
     answer
 }
 
-#[test]
-fn many_clients_at_once_never_exceed_a_budget() {
+#[track_caller]
+fn many_clients_never_exceed_a_budget(policy: &str) {
     on_both(|builder| {
+        let builder = builder.env("FACES_LEDGER_POLICY", policy);
         let limit = usd(price() * i64::try_from(PAID).expect("a small number"));
         let budgeted = Budgeted::new(builder, replies(), &["--budget-usd", &limit]);
         let answers: Vec<Fetched> = std::thread::scope(|scope| {
@@ -185,7 +190,7 @@ fn many_clients_at_once_never_exceed_a_budget() {
         });
         let served = answers.iter().filter(|answer| answer.status == 200).count();
         let shown: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-        assert_eq!(served, PAID, "{shown:?}");
+        assert_eq!(served, PAID, "{policy}: {shown:?}");
         for refused in answers.iter().filter(|answer| answer.status != 200) {
             exceeded(refused, Dialect::OpenAi);
         }
@@ -198,6 +203,21 @@ fn many_clients_at_once_never_exceed_a_budget() {
         assert_eq!(shown["budget_window"], "none", "{shown}");
         stage.server.audit();
     });
+}
+
+#[test]
+fn many_clients_at_once_never_exceed_a_budget() {
+    many_clients_never_exceed_a_budget("auto");
+}
+
+#[test]
+fn many_clients_at_once_never_exceed_a_budget_when_nothing_is_kept() {
+    many_clients_never_exceed_a_budget("exact");
+}
+
+#[test]
+fn many_clients_at_once_never_exceed_a_budget_when_slices_are_kept() {
+    many_clients_never_exceed_a_budget("retained");
 }
 
 #[test]
@@ -234,6 +254,26 @@ fn a_changed_budget_is_followed_within_two_seconds() {
         });
         budgeted.stage.server.audit();
     });
+}
+
+#[test]
+fn a_lowered_budget_is_as_exact_as_it_was() {
+    let limit = |requests: i64| usd(requests * price());
+    let options = ["--budget-usd", &limit(20)];
+    let budgeted = Budgeted::new(TestServer::builder(), replies(), &options);
+    assert_eq!(budgeted.ask().status, 200);
+    budgeted.set(&["--budget-usd", &limit(5)]);
+    let mut served = 1;
+    // What the server keeps of the old budget comes back first: some requests are told to wait.
+    let last = wait_for("the lowered budget to be spent", BOUND, || {
+        let answer = budgeted.ask();
+        served += i64::from(answer.status == 200);
+        (answer.status != 200 && answer.header("retry-after").is_none()).then_some(answer)
+    });
+    exceeded(&last, Dialect::OpenAi);
+    assert_eq!(served, 5);
+    assert_eq!(nanousd(&budgeted.listed()["spent_usd"]), 5 * price());
+    budgeted.stage.server.audit();
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod billing_upstream;
 #[cfg(test)]
 mod books;
 #[cfg(test)]
+mod budgets;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod error_bodies;

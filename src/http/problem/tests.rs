@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use actix_web::{body::to_bytes, rt::System};
 
 use super::*;
-use crate::{domain::error_code::FundsReason, flows::failure::Funds};
+use crate::domain::{clock::UnixMicros, error_code::FundsReason};
 
 const DIALECTS: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Faces];
 
@@ -56,8 +56,13 @@ fn every_reason_of_a_402_in_three_dialects() {
         .into_iter()
         .map(|reason| {
             let mut failure = Failure::funds(reason, "Insufficient credits.");
-            if reason == FundsReason::HoldExceedsBalance {
-                failure.funds = Some(Funds { reason, max_affordable_tokens: Some(1_000) });
+            if let Some(funds) = &mut failure.funds {
+                if reason == FundsReason::HoldExceedsBalance {
+                    funds.max_affordable_tokens = Some(1_000);
+                }
+                if reason == FundsReason::KeyBudgetExceeded {
+                    funds.resets_at = Some(UnixMicros(1_795_737_600_000_000));
+                }
             }
             in_all_dialects(reason.as_str(), &failure)
         })
