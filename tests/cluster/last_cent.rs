@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-const INSTANCES: usize = 3;
-const CLIENTS: usize = 64;
-const PAID: usize = 24;
+pub(crate) const INSTANCES: usize = 3;
+pub(crate) const CLIENTS: usize = 64;
+pub(crate) const PAID: usize = 24;
 /// How often a client asks again when others hold the credit.
 const RETRIES: usize = 20;
 
 /// Asks as an SDK does: again, when the server says that this may help; the last answer.
-fn ask(address: SocketAddr, account: &Account, stream: bool) -> Fetched {
+pub(crate) fn ask(address: SocketAddr, account: &Account, stream: bool) -> Fetched {
     let mut answer = request(account, stream).fetch(address);
     for _ in 0..RETRIES {
         let Some(seconds) = answer.header("retry-after").filter(|_| answer.status == 402) else {
@@ -48,7 +48,7 @@ fn available(address: SocketAddr, account: &Account) -> Value {
     answer.json()["available_usd"].clone()
 }
 
-fn check_answers(answers: &[Fetched], stream: bool) {
+pub(crate) fn check_answers(answers: &[Fetched], stream: bool) {
     let (paid, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     let shown: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(paid.len(), PAID, "{shown:?}");

@@ -1,6 +1,8 @@
 //! Several instances over one PostgreSQL, as operators run them.
 
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod last_cent;
 #[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
