@@ -20,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) complete: usize,
     /// Requests by the status that the client saw; 0 without an answer.
     pub(crate) statuses: BTreeMap<u16, usize>,
+    /// Answers that a provider went on with when their instance was fenced.
+    pub(crate) fenced: usize,
     /// Charged, nano-USD.
     pub(crate) charged: i64,
     pub(crate) lost: usize,
@@ -67,8 +69,11 @@ pub(crate) fn check(
         if let Err((wrong, why)) = case.judge() {
             report.add(wrong, format!("request {}: {why}: {seen:?}: {rows:?}", plan.id));
         }
-        if let Some(why) = shown_by_a_zombie(seen, asked, zombies) {
-            report.add(Wrong::Lost, format!("request {}: {why}: {seen:?}", plan.id));
+        if let Some(zombie) = in_hand_of(seen, asked, zombies) {
+            report.fenced += 1;
+            if let Some(why) = shown_by(zombie, seen, asked) {
+                report.add(Wrong::Lost, format!("request {}: {why}: {seen:?}", plan.id));
+            }
         }
     }
     for ((account, model, tokens), rows) in holds {
@@ -96,15 +101,21 @@ fn check_wallets(stage: &Stage, ledger: &Ledger, report: &mut Report) {
     }
 }
 
-/// What the provider wrote after an instance had lost its rights must not have been shown by it.
-fn shown_by_a_zombie(seen: &Seen, asked: &[Recorded], zombies: &[Zombie]) -> Option<String> {
-    let last = seen.deltas().checked_sub(1)?;
+/// The fenced instance that had a request in hand for which the provider wrote on.
+fn in_hand_of<'a>(seen: &Seen, asked: &[Recorded], zombies: &'a [Zombie]) -> Option<&'a Zombie> {
     let asked_at = asked.first()?.at;
-    let written_at = asked_at + seen.plan.written_after(last);
-    let zombie = zombies.iter().find(|zombie| {
+    let last = seen.plan.pauses.len().checked_sub(1)?;
+    zombies.iter().find(|zombie| {
         Some(zombie.slot) == seen.plan.slot
-            && seen.began < zombie.to
-            && (zombie.from..zombie.to).contains(&written_at)
-    })?;
-    Some(format!("shown by a fenced instance {:?} late", written_at - zombie.from))
+            && (seen.began..zombie.to).contains(&zombie.from)
+            && asked_at + seen.plan.written_after(last) > zombie.from
+    })
+}
+
+/// What the provider wrote after an instance had lost its rights must not have been shown by it.
+fn shown_by(zombie: &Zombie, seen: &Seen, asked: &[Recorded]) -> Option<String> {
+    let last = seen.deltas().checked_sub(1)?;
+    let written_at = asked.first()?.at + seen.plan.written_after(last);
+    let late = written_at.checked_duration_since(zombie.from)?;
+    Some(format!("shown by a fenced instance {late:?} late"))
 }

@@ -99,7 +99,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// Everything that was seen, by the requests' numbers.
-    pub(crate) fn into_seen(self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         let mut seen = std::mem::take(&mut *lock(&self.seen));
         seen.sort_by_key(|seen| seen.plan.id);
         seen
@@ -120,6 +120,12 @@ impl<'a> Crowd<'a> {
             }
             lock(&self.seen).push(seen);
         }
+    }
+
+    /// A further client with one request.
+    pub(crate) fn visit(&self, id: u64) {
+        let seen = self.play(Plan::new(self.stage.seed, id, slots()));
+        lock(&self.seen).push(seen);
     }
 
     fn address(&self, plan: &Plan) -> SocketAddr {

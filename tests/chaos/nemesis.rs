@@ -14,14 +14,19 @@ use std::{
 
 use crate::{
     books,
-    plan::Random,
+    clients::Crowd,
+    plan::{Plan, Random},
     proxy::Cut,
-    stage::{Slot, Stage},
+    stage::{Slot, Stage, slots},
     support::{BOUND, ledger::Ledger, lock, wait_for},
 };
 
 /// How long an instance counts as live after its last flush.
 const TTL: Duration = Duration::from_secs(10);
+/// Long streams at an instance that is about to be fenced.
+const VISITORS: u64 = 6;
+/// How long before.
+const VISITORS_LEAD: Duration = Duration::from_millis(1_500);
 /// State of an instance of which nothing is left.
 const RECOVERED: i64 = 4;
 
@@ -98,6 +103,8 @@ enum Heavy {
 /// See the module.
 pub(crate) struct Nemesis<'a> {
     stage: &'a Stage,
+    crowd: &'a Crowd<'a>,
+    visits: AtomicU64,
     plan: Tally,
     pub(crate) done: Tally,
     zombies: Mutex<Vec<Zombie>>,
@@ -107,9 +114,11 @@ pub(crate) struct Nemesis<'a> {
 }
 
 impl<'a> Nemesis<'a> {
-    pub(crate) fn new(stage: &'a Stage, faults: u64) -> Self {
+    pub(crate) fn new(stage: &'a Stage, crowd: &'a Crowd<'a>, faults: u64) -> Self {
         Self {
             stage,
+            crowd,
+            visits: AtomicU64::new(0),
             plan: Tally::of(faults),
             done: Tally::default(),
             zombies: Mutex::default(),
@@ -144,8 +153,11 @@ impl<'a> Nemesis<'a> {
                 continue;
             }
             let first = random.next();
-            let slot = wait_for("a slot without a fault", BOUND * 2, || self.claim(first));
+            let slot = wait_for("a slot without a fault", BOUND * 4, || self.claim(first));
             scope.spawn(move || {
+                if matches!(fault, Heavy::Stop | Heavy::Partition) {
+                    self.occupy(scope, slot);
+                }
                 match fault {
                     Heavy::Kill => self.kill(slot),
                     Heavy::Stop => self.stop(slot),
@@ -156,6 +168,17 @@ impl<'a> Nemesis<'a> {
                 slot.release();
             });
         }
+    }
+
+    /// Gives an instance answers in hand that outlast its rights.
+    fn occupy<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, slot: &Slot) {
+        for _ in 0..VISITORS {
+            let nth = self.visits.fetch_add(1, Ordering::AcqRel);
+            let id = Plan::long_id(slot.number, slots(), nth);
+            scope.spawn(move || self.crowd.visit(id));
+        }
+        // Time for most of them to begin, and to go on for a while.
+        pace(VISITORS_LEAD);
     }
 
     fn shuffled(&self, random: &mut Random) -> Vec<Heavy> {
@@ -300,7 +323,7 @@ fn cut_clients(slot: &Slot, random: &mut Random) -> bool {
 
 /// The flush number of an instance, once nothing of it is left.
 fn wait_recovered(ledger: &Ledger, node: &str) -> i64 {
-    wait_for("a dead instance to be recovered", BOUND * 2, || {
+    wait_for("a dead instance to be recovered", BOUND * 4, || {
         let (state, flush_seq) = books::instance(ledger, node)?;
         (state == RECOVERED).then_some(flush_seq)
     })

@@ -27,6 +27,11 @@ const TOKENS_FIRST: u64 = 100;
 /// Most content deltas of a stream.
 const DELTAS_MAX: u64 = 12;
 
+/// Numbers of requests from here on are those of long streams, see [`Plan::long`].
+const LONG_FIRST: u64 = 1 << 40;
+/// Most `max_tokens`; long streams count down from here.
+const TOKENS_LAST: u64 = 1_999;
+
 /// A small generator with one word of state (SplitMix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
@@ -120,10 +125,13 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan of a request.
     pub(crate) fn new(seed: u64, id: u64, slots: u64) -> Self {
+        if let Some(number) = id.checked_sub(LONG_FIRST) {
+            return Self::long(number, slots);
+        }
         let mut random = Random::new(seed ^ id.wrapping_mul(0xd6e8_feb8_6659_fd93));
         let model = (id / ACCOUNTS) % 2;
         let max_tokens = TOKENS_FIRST + id / (2 * ACCOUNTS);
-        assert!(max_tokens < 2_000, "more requests than a run can tell apart");
+        assert!(max_tokens < TOKENS_LAST / 2, "more requests than a run can tell apart");
         let deltas = random.between(1, DELTAS_MAX + 1);
         let stream = random.percent(75);
         let slowest = if random.percent(15) { 1_500 } else { 120 };
@@ -155,6 +163,38 @@ impl Plan {
             output: random.between(1, max_tokens + 1),
             leave,
             resets: random.percent(50),
+        }
+    }
+
+    /// The number of the `nth` long stream at an instance.
+    pub(crate) fn long_id(slot: usize, slots: u64, nth: u64) -> u64 {
+        LONG_FIRST + nth * slots + u64::try_from(slot).expect("few slots")
+    }
+
+    /// A stream that asks one instance for more time than any takes to be fenced, so that there is
+    /// something that a fenced instance must not show.
+    fn long(number: u64, slots: u64) -> Self {
+        let (nth, slot) = (number / slots, number % slots);
+        let rich = ACCOUNTS - POOR;
+        // Each account and model takes its turn; only then comes the next `max_tokens`.
+        let turn = nth / (2 * rich);
+        let max_tokens = TOKENS_LAST - turn * slots - slot;
+        assert!(max_tokens > TOKENS_LAST / 2, "more long streams than a run can tell apart");
+        let small = |number: u64| usize::try_from(number).expect("a small number");
+        Self {
+            id: LONG_FIRST + number,
+            account: small(POOR + nth % rich),
+            model: small(nth / rich % 2),
+            route: if nth % 2 == 0 { Route::Chat } else { Route::Native },
+            stream: true,
+            max_tokens,
+            slot: Some(small(slot)),
+            fate: Fate::Whole,
+            pauses: vec![Duration::from_millis(1_300); small(DELTAS_MAX)],
+            input: 20,
+            output: max_tokens / 2,
+            leave: Leave::Never,
+            resets: false,
         }
     }
 

@@ -51,19 +51,19 @@ fn nothing_is_lost_doubled_or_overspent_whatever_breaks() {
     let started = Instant::now();
     let stage = Stage::start(cluster, &nginx, seed, faults);
     let crowd = Crowd::new(&stage);
-    let nemesis = Nemesis::new(&stage, faults);
+    let nemesis = Nemesis::new(&stage, &crowd, faults);
     let watched = rage(&stage, &crowd, &nemesis, faults);
 
     let ledger = stage.ledger();
     stage.wait_recovered(&ledger);
     stage.stop();
     let hang_ups = crowd.hang_ups();
-    let report = checker::check(&stage, &ledger, &crowd.into_seen(), &nemesis.zombies());
-    let Report { requests, complete, lost, doubled, charged, ref statuses, .. } = report;
+    let report = checker::check(&stage, &ledger, &crowd.seen(), &nemesis.zombies());
+    let Report { requests, complete, lost, doubled, charged, fenced, ref statuses, .. } = report;
     say(&format!(
-        "chaos: {requests} requests (by status {statuses:?}), {complete} complete, {charged} nano-USD \
-         charged; faults: hang-ups {hang_ups}, {}; lost {lost}, doubled {doubled}, overspent {} in {} looks; \
-         seed {seed}, {} s",
+        "chaos: {requests} requests (by status {statuses:?}), {complete} complete, {fenced} in \
+         hand of fenced instances, {charged} nano-USD charged; faults: hang-ups {hang_ups}, {}; \
+         lost {lost}, doubled {doubled}, overspent {} in {} looks; seed {seed}, {} s",
         nemesis.done,
         watched.overspent,
         watched.looks,

@@ -159,3 +159,135 @@ impl Case<'_> {
         Ok(())
     }
 }
+
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{plan::Plan, support::http::End};
+
+    const OPEN: i64 = 1;
+
+    /// A stream that came whole and was paid, as told from both sides.
+    fn fitting() -> (Seen, HoldRow) {
+        let is_wanted =
+            |plan: &Plan| plan.stream && plan.fate == Fate::Whole && plan.pauses.len() > 2;
+        let plan = (0..).map(|id| Plan::new(7, id, 3)).find(is_wanted).expect("such a plan");
+        let text: String = (0..plan.pauses.len()).map(|n| format!("<{}:{n}>", plan.id)).collect();
+        let usage = UsageRow {
+            input: plan.input,
+            output: plan.output,
+            basis: BASIS_PROVIDER,
+            finish: FINISH_COMPLETE,
+        };
+        let hold = HoldRow {
+            account: String::new(),
+            model: String::new(),
+            amount: price(0, plan.max_tokens),
+            state: SETTLED,
+            cost: Some(plan.cost()),
+            usage: Some(usage),
+            charges: 1,
+            charged: plan.cost(),
+        };
+        let seen = Seen {
+            began: Instant::now(),
+            status: Some(200),
+            request_id: None,
+            text: text + "data: [DONE]\n\n",
+            end: Some(End::Clean),
+            has_left: false,
+            told: Some(plan.cost()),
+            plan,
+        };
+        (seen, hold)
+    }
+
+    /// The client left after two deltas, and pays for them.
+    fn left() -> (Seen, HoldRow) {
+        let (mut seen, mut hold) = fitting();
+        let plan = &seen.plan;
+        seen.text = format!("<{}:0><{}:1>", plan.id, plan.id);
+        (seen.end, seen.has_left, seen.told) = (None, true, None);
+        pays(&mut hold, 90, seen.plan.counted(2));
+        hold.usage = hold.usage.map(|usage| UsageRow {
+            basis: BASIS_COUNTED,
+            finish: FINISH_CLIENT_GONE,
+            ..usage
+        });
+        (seen, hold)
+    }
+
+    fn pays(hold: &mut HoldRow, input: u64, output: u64) {
+        let cost = price(input, output);
+        (hold.cost, hold.charged) = (Some(cost), cost);
+        hold.usage = hold.usage.map(|usage| UsageRow { input, output, ..usage });
+    }
+
+    fn judged(seen: &Seen, holds: &[HoldRow], asked: usize) -> Result<(), Wrong> {
+        Case { seen, holds, asked }.judge().map_err(|(wrong, _)| wrong)
+    }
+
+    #[test]
+    fn what_fits_is_believed() {
+        let (seen, hold) = fitting();
+        assert_eq!(judged(&seen, &[hold], 1), Ok(()));
+        let (seen, hold) = left();
+        assert_eq!(judged(&seen, &[hold], 1), Ok(()));
+    }
+
+    #[test]
+    fn what_was_shown_and_is_not_written_is_lost() {
+        let (seen, hold) = fitting();
+        assert_eq!(judged(&seen, &[], 1), Err(Wrong::Lost), "no hold");
+        let cheaper = HoldRow { cost: Some(1), charged: 1, ..hold.clone() };
+        assert_eq!(judged(&seen, &[cheaper], 1), Err(Wrong::Lost), "another cost than told");
+        let nothing = HoldRow { cost: Some(0), charges: 0, charged: 0, ..hold };
+        for state in [VOIDED, RECOVERED] {
+            let hold = HoldRow { state, ..nothing.clone() };
+            assert_eq!(judged(&seen, &[hold], 1), Err(Wrong::Lost), "state {state}");
+        }
+        let (seen, hold) = left();
+        let voided = HoldRow { state: VOIDED, cost: Some(0), charges: 0, charged: 0, ..hold };
+        assert_eq!(judged(&seen, &[voided], 1), Err(Wrong::Lost), "content for nothing");
+    }
+
+    #[test]
+    fn what_is_charged_and_not_owed_is_doubled() {
+        let (seen, hold) = fitting();
+        let two = [hold.clone(), hold.clone()];
+        assert_eq!(judged(&seen, &two, 1), Err(Wrong::Doubled), "two holds");
+        let twice = HoldRow { charges: 2, charged: 2 * hold.charged, ..hold.clone() };
+        assert_eq!(judged(&seen, &[twice], 1), Err(Wrong::Doubled), "two charges");
+        assert_eq!(judged(&seen, &[hold], 2), Err(Wrong::Doubled), "asked twice");
+        let (seen, hold) = left();
+        assert_eq!(
+            judged(&seen, std::slice::from_ref(&hold), 0),
+            Err(Wrong::Doubled),
+            "never asked"
+        );
+        let refused = Seen { status: Some(402), text: "{}".to_owned(), ..seen.clone() };
+        assert_eq!(
+            judged(&refused, std::slice::from_ref(&hold), 1),
+            Err(Wrong::Doubled),
+            "refused"
+        );
+        for output in [seen.plan.counted(1), seen.plan.counted(12) + 1] {
+            let mut hold = hold.clone();
+            pays(&mut hold, 90, output);
+            assert_eq!(judged(&seen, &[hold], 1), Err(Wrong::Doubled), "{output} tokens");
+        }
+        let mut recovered = HoldRow { state: RECOVERED, ..hold };
+        pays(&mut recovered, 90, 3_000);
+        assert_eq!(judged(&seen, &[recovered], 1), Err(Wrong::Doubled), "more than was sent");
+    }
+
+    #[test]
+    fn rows_that_are_not_finished_are_found() {
+        let (seen, hold) = left();
+        let open = HoldRow { state: OPEN, cost: None, charges: 0, charged: 0, ..hold.clone() };
+        assert_eq!(judged(&seen, &[open], 1), Err(Wrong::Books), "open");
+        let unused = HoldRow { usage: None, ..hold };
+        assert_eq!(judged(&seen, &[unused], 1), Err(Wrong::Books), "no basis");
+    }
+}

@@ -70,7 +70,7 @@ pub(crate) fn cluster() -> Result<&'static Cluster, &'static str> {
     CLUSTER
         .get_or_init(|| match environment("TEST_DATABASE_URL") {
             Some(url) => Cluster::foreign(&url),
-            None => Cluster::start(),
+            None => Cluster::start(&["--no-sync"]),
         })
         .as_ref()
         .map_err(String::as_str)
@@ -79,7 +79,8 @@ pub(crate) fn cluster() -> Result<&'static Cluster, &'static str> {
 /// A further cluster of our own, which can be crashed, or why there is none.
 pub(crate) fn own_cluster() -> Result<&'static Cluster, String> {
     // Its server lives as long as this process, as that of `cluster` does.
-    Ok(Box::leak(Box::new(Cluster::start()?)))
+    // What is on the disk already does not make the start after a crash wait for it.
+    Ok(Box::leak(Box::new(Cluster::start(&[])?)))
 }
 
 /// Says once that tests on PostgreSQL are skipped, past the capture of the test harness.
@@ -158,7 +159,8 @@ impl Cluster {
         })
     }
 
-    fn start() -> Result<Self, String> {
+    /// `options` are further ones of `initdb`.
+    fn start(options: &[&str]) -> Result<Self, String> {
         let binaries = find_binaries().ok_or("`initdb` and `postgres` were not found")?;
         let directory = tempfile::Builder::new()
             .prefix("faces-pg-")
@@ -168,7 +170,8 @@ impl Cluster {
         let mut initdb = user.command(&binaries.join("initdb"));
         initdb
             .args(["--username=faces", "--auth=trust", "--encoding=UTF8", "--locale=C"])
-            .args(["--no-sync", "--no-instructions", "--pgdata"])
+            .args(options)
+            .args(["--no-instructions", "--pgdata"])
             .arg(directory.path().join("data"));
         let made = initdb.output().map_err(|error| format!("initdb did not start: {error}"))?;
         if !made.status.success() {
