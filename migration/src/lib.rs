@@ -18,6 +18,7 @@ mod m20261123_000002_create_ledger;
 mod m20261123_000003_create_faces;
 mod m20261123_000004_create_ledger_price;
 mod m20261126_000005_extend_ledger;
+mod m20261126_000006_create_ledger_idem;
 mod m20261126_000007_add_key_budget;
 pub mod sqlite_file;
 
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000003_create_faces::Migration),
             Box::new(m20261123_000004_create_ledger_price::Migration),
             Box::new(m20261126_000005_extend_ledger::Migration),
+            Box::new(m20261126_000006_create_ledger_idem::Migration),
             Box::new(m20261126_000007_add_key_budget::Migration),
         ]
     }

@@ -115,13 +115,15 @@ impl AccountCore {
             return Ok(Reserved::Later);
         }
         self.holds += 1;
-        if is_covered {
+        // Only the flush knows whether an idempotency key is free.
+        if is_covered && open.idem.is_none() {
             for id in self.payers(open.cap_id) {
                 self.lease_mut(id).take(id, amount)?;
             }
             return Ok(Reserved::Here { affordable: NanoUsd(affordable) });
         }
-        Ok(Reserved::Ask { legs: self.ask(open.cap_id, amount, policy)? })
+        let want = if is_covered { 0 } else { policy.want };
+        Ok(Reserved::Ask { legs: self.ask(open.cap_id, amount, &Policy { want, ..*policy })? })
     }
 
     fn ask(

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{
     Usage, UsageBasis,
-    ledger::{Finish, LeaseRow},
+    ledger::{Finish, IdemClaim, IdemKey, LeaseRow},
 };
 
 const WALLET: AccountId = AccountId(uuid::Uuid::from_u128(1));
@@ -365,6 +365,7 @@ fn hold_of(amount: i64, cap_id: Option<AccountId>) -> HoldOpen {
         price_id: crate::domain::PriceId(1),
         model: String::new(),
         legs: Vec::new(),
+        idem: None,
     }
 }
 
@@ -381,6 +382,7 @@ fn end_of(hold: &Held, charge: i64) -> HoldResolve {
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
         attempt: None,
+        idem: None,
     }
 }
 
@@ -450,4 +452,26 @@ fn a_charge_must_leave_memory_before_it_is_sent() {
 #[test]
 fn an_end_must_know_what_its_hold_became() {
     assert_a_run_fails(Mutant::EndForgetsExtension, Policy::exact(false, 0));
+}
+
+#[test]
+fn a_hold_with_an_idempotency_key_is_not_granted_in_memory_and_takes_nothing_more() {
+    let mut core = AccountCore::new(WALLET);
+    let none = NanoUsd::ZERO;
+    let lease = LeaseRow { account_id: WALLET, granted: NanoUsd(100), posted: none, folded: none };
+    let row = Bank { credits: 500, leased: 100, ..Bank::default() }.row(WALLET);
+    let change = DurableChange { lease: Some(lease), row: Some(row), ..Default::default() };
+    core.wallet.durable(WALLET, &change, 0).unwrap();
+    let key = IdemKey::parse(b"k").unwrap();
+    let claim = IdemClaim { key, fingerprint: [0; 32], ttl_ms: 1 };
+    let open = HoldOpen { idem: Some(Box::new(claim)), ..hold_of(40, None) };
+    // The second does not wait for the first one's verdict.
+    for spare in [60, 20] {
+        let (aside, spare) = (NanoUsd(40), NanoUsd(spare));
+        let leg = Leg { account_id: WALLET, aside, spare, want: none, is_shared: false };
+        let reserved = core.reserve(&open, &Policy::sole(0)).unwrap();
+        assert_eq!(reserved, Reserved::Ask { legs: vec![leg] });
+    }
+    let reserved = core.reserve(&hold_of(20, None), &Policy::sole(0)).unwrap();
+    assert!(matches!(reserved, Reserved::Here { .. }), "{reserved:?}");
 }

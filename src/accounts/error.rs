@@ -18,6 +18,9 @@ pub enum HoldError {
     /// There is no such account.
     #[error("the account does not exist")]
     NoAccount,
+    /// Another request of the account has the idempotency key.
+    #[error("the idempotency key belongs to another request")]
+    Claimed,
     /// Too many holds wait already.
     #[error("too many requests wait for the ledger")]
     Overloaded {
@@ -45,6 +48,7 @@ impl HoldError {
         match self {
             Self::Denied(_) | Self::Blocked(_) => ErrorCode::InsufficientCredits,
             Self::NoAccount => ErrorCode::NotFound,
+            Self::Claimed => ErrorCode::IdempotencyInProgress,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::Unavailable | Self::OutcomeUnknown { .. } => ErrorCode::LedgerUnavailable,
             Self::ShuttingDown => ErrorCode::ShuttingDown,

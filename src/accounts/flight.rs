@@ -187,7 +187,10 @@ impl InFlight {
         for (open, verdict) in self.batch.opens.iter().zip(&reply.opens) {
             let granted = match verdict {
                 OpenVerdict::Granted { amount, .. } => *amount,
-                OpenVerdict::Denied { .. } | OpenVerdict::Blocked(_) | OpenVerdict::NoAccount => {
+                OpenVerdict::Denied { .. }
+                | OpenVerdict::Blocked(_)
+                | OpenVerdict::NoAccount
+                | OpenVerdict::Claimed => {
                     changes.entry(open.account_id).or_default().denied += 1;
                     NanoUsd::ZERO
                 }
@@ -299,7 +302,8 @@ fn tell(
     let answer = match *verdict {
         OpenVerdict::Granted { amount, affordable } => {
             let terms = HoldTerms::of(&request, amount);
-            Ok(Hold::new(link, terms, request.limits(affordable), None))
+            let hold = Hold::new(link, terms, request.limits(affordable), None);
+            Ok(if open.idem.is_some() { hold.with_key() } else { hold })
         }
         OpenVerdict::Denied { is_recalled: true, .. } if since.elapsed() < RECALL_WAIT => {
             request.open.legs.clear();
@@ -314,6 +318,7 @@ fn tell(
         }
         OpenVerdict::Blocked(row) => Err(HoldError::Blocked(row)),
         OpenVerdict::NoAccount => Err(HoldError::NoAccount),
+        OpenVerdict::Claimed => Err(HoldError::Claimed),
     };
     // Nobody waits any more: the hold is dropped here, and so voids itself.
     drop(reply.send(answer));

@@ -94,7 +94,7 @@ impl Link {
 
     /// Hands an ending to the account's actor, now; to the writer when that actor is gone (what the
     /// hold leaves over stays in the lease then). Gives it back when the writer is gone too.
-    pub(super) fn end(&self, end: EndHold) -> Result<(), EndHold> {
+    pub(super) fn end(&self, end: EndHold) -> Result<(), Box<EndHold>> {
         let end = match &self.account {
             Some(account) => match deliver(account, end) {
                 Ok(()) => return Ok(()),
@@ -105,7 +105,7 @@ impl Link {
         let EndHold { resolve, reply } = end;
         let direct = EnqueueEnd { resolve, give_back: NanoUsd::ZERO, reply };
         deliver(&self.writer, direct)
-            .map_err(|EnqueueEnd { resolve, reply, .. }| EndHold { resolve, reply })
+            .map_err(|EnqueueEnd { resolve, reply, .. }| Box::new(EndHold { resolve, reply }))
     }
 }
 
@@ -239,9 +239,7 @@ impl Accounts {
             };
             AccountRegistry::new(Arc::clone(&live), shared, idle)
         });
-        if store.is_shared() {
-            LeaseKeeper::new(Arc::clone(&store), instance, gate, watch, Arc::clone(&live)).start();
-        }
+        LeaseKeeper::new(Arc::clone(&store), instance, gate, watch, Arc::clone(&live)).start();
         Ok(Self { inner: Arc::new(Inner { store, instance, live, registry, link }) })
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::domain::{
     HoldId, NanoUsd, Usage, UsageBasis,
-    ledger::{AccountRow, Attempt, Finish, HoldResolve},
+    ledger::{AccountRow, Attempt, Finish, HoldResolve, IdemEnd, StoredResponse},
 };
 
 /// A settlement that is durable.
@@ -53,6 +53,8 @@ struct OpenHold {
     noted: Option<(Usage, UsageBasis)>,
     attempt: Option<Attempt>,
     progress: Progress,
+    /// What is kept for the idempotency key, when one was claimed.
+    idem: Option<Box<IdemEnd>>,
 }
 
 /// What bounds a hold beyond its amount.
@@ -75,7 +77,16 @@ impl Hold {
         ticket: Option<oneshot::Receiver<()>>,
     ) -> Self {
         let progress = Progress::new(limits);
-        Self { open: Some(OpenHold { link, ticket, noted: None, attempt: None, progress }), terms }
+        let open = OpenHold { link, ticket, noted: None, attempt: None, progress, idem: None };
+        Self { open: Some(open), terms }
+    }
+
+    /// Its idempotency key was claimed with it.
+    pub(super) fn with_key(mut self) -> Self {
+        if let Some(open) = &mut self.open {
+            open.idem = Some(Box::default());
+        }
+        self
     }
 
     /// Its id; also the id of its charge and usage rows.
@@ -187,6 +198,14 @@ impl Hold {
         open.progress.poll_covered(&mut self.terms, &open.link, cx)
     }
 
+    /// Keeps the answer for whoever asks with the same idempotency key again; nothing without one.
+    /// Call it before [`Hold::settle`], which writes both in one transaction (so gate 2 covers it).
+    pub fn keep_response(&mut self, response: impl FnOnce() -> StoredResponse) {
+        if let Some(idem) = self.open.as_mut().and_then(|open| open.idem.as_mut()) {
+            idem.response = Some(response());
+        }
+    }
+
     /// Settles: the cost of `outcome.usage` is charged, the rest of the hold released. A cost above
     /// the hold is first asked for (an extension), else the operator's. Answers when that is durable
     /// (gate 2). An outcome without an attempt keeps the noted one.
@@ -207,7 +226,8 @@ impl Hold {
             if outcome.attempt.is_none() {
                 outcome.attempt = open.attempt;
             }
-            send_end(&open.link, outcome::resolve(&terms, outcome))
+            let end = outcome::resolve(&terms, outcome);
+            send_end(&open.link, HoldResolve { idem: open.idem, ..end })
         });
         wait(sent)
     }
@@ -228,14 +248,14 @@ impl Hold {
         let terms = self.terms;
         let sent = open.map(|open| {
             let attempt = attempt.or(open.attempt);
-            let resolve = match open.noted {
+            let end = match open.noted {
                 Some((usage, basis)) if open.progress.has_checkpoint() => {
                     let (finish, payer) = (Finish::Failed, Payer::Operator);
                     outcome::resolve(&terms, Outcome { usage, basis, finish, attempt, payer })
                 }
                 Some(_) | None => outcome::void(&terms, attempt),
             };
-            send_end(&open.link, resolve)
+            send_end(&open.link, HoldResolve { idem: open.idem, ..end })
         });
         wait(sent)
     }
@@ -257,6 +277,7 @@ impl Drop for Hold {
             ),
             Some(_) | None => outcome::void(&self.terms, open.attempt),
         };
+        let end = HoldResolve { idem: open.idem, ..end };
         if let Err(unsent) = open.link.end(EndHold { resolve: end, reply: None }) {
             report_lost(&unsent);
         }

@@ -1,5 +1,5 @@
-//! What an instance looks after where several share the books: instances that died, and what was
-//! changed elsewhere.
+//! What an instance looks after beside its requests: idempotency keys whose time is over, and where
+//! several share the books, instances that died and what was changed elsewhere.
 
 use std::{
     collections::HashMap,
@@ -30,8 +30,11 @@ const READ_EVERY: Duration = Duration::from_millis(500);
 /// Accounts in one reading: bounds its memory and its time.
 const READ_MAX: usize = 10_000;
 
-/// Fences and recovers expired instances, and reads the rows of accounts with leases. (This
-/// instance's own heartbeat is the writer's flush.)
+/// Time between two purges of idempotency keys: their expiry need not be prompt.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Deletes old idempotency keys; where the books are shared, fences and recovers expired instances
+/// and reads the rows of accounts with leases. (This instance's own heartbeat is the writer's flush.)
 pub(super) struct LeaseKeeper {
     store: Arc<dyn LedgerStore>,
     me: InstanceId,
@@ -107,13 +110,27 @@ impl LeaseKeeper {
             }
         }
     }
+
+    fn purge(&mut self, ctx: &mut Context<Self>) {
+        if self.gate.stopped().is_some() {
+            return;
+        }
+        ctx.spawn(self.store.purge_keys().into_actor(self).map(|result, _, _| {
+            if let Err(error) = result {
+                log::warn!("deleting old idempotency keys failed: {error}");
+            }
+        }));
+    }
 }
 
 impl Actor for LeaseKeeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(RECOVER_EVERY, Self::recover);
-        ctx.run_interval(READ_EVERY, Self::read);
+        ctx.run_interval(PURGE_EVERY, Self::purge);
+        if self.store.is_shared() {
+            ctx.run_interval(RECOVER_EVERY, Self::recover);
+            ctx.run_interval(READ_EVERY, Self::read);
+        }
     }
 }

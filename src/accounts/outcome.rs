@@ -93,6 +93,7 @@ pub(super) fn resolve(terms: &HoldTerms, outcome: Outcome) -> HoldResolve {
         basis,
         finish,
         attempt,
+        idem: None,
     }
 }
 
@@ -110,6 +111,7 @@ pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
         basis: UsageBasis::Counted,
         finish: Finish::Failed,
         attempt,
+        idem: None,
     }
 }
 

@@ -44,6 +44,12 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// Ends this incarnation; answers how many holds were still open.
     fn close(&self, me: InstanceId) -> BoxFuture<'static, Result<u64, StorageError>>;
 
+    /// Deletes the idempotency keys whose time is over; answers how many. A store without any has
+    /// nothing to do.
+    fn purge_keys(&self) -> BoxFuture<'static, Result<u64, StorageError>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     /// Reads accounts' counters; those that do not exist are left out.
     fn account_rows(
         &self,
@@ -87,6 +93,11 @@ impl LedgerStore for Db {
     fn close(&self, me: InstanceId) -> BoxFuture<'static, Result<u64, StorageError>> {
         let db = self.clone();
         Box::pin(async move { ledger::close_instance(&db, me).await })
+    }
+
+    fn purge_keys(&self) -> BoxFuture<'static, Result<u64, StorageError>> {
+        let db = self.clone();
+        Box::pin(async move { ledger::purge_keys(&db).await })
     }
 
     fn account_rows(

@@ -103,6 +103,12 @@ error_codes! {
     NotFound = "not_found", 404, Caller, false, Info, "invalid_request_error", "not_found_error";
     /// It exists already.
     Conflict = "conflict", 409, Caller, false, Info, "invalid_request_error", "invalid_request_error";
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, Caller, false, Info, "invalid_request_error", "invalid_request_error";
+    /// The request with this idempotency key is still running.
+    IdempotencyInProgress = "idempotency_in_progress", 409, Caller, true, Info, "invalid_request_error", "invalid_request_error";
+    /// The request with this idempotency key is over, and its answer was not kept.
+    AlreadyCompleted = "already_completed", 409, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// Missing, malformed, unknown, expired or revoked credential.
     Unauthenticated = "invalid_api_key", 401, Auth, false, Info, "invalid_request_error", "authentication_error";
     /// The key may not use this face.

@@ -107,6 +107,7 @@ impl Flows {
             legs: Vec::new(),
             price_id: price.id,
             model: model.id.clone(),
+            idem: None,
         };
         let (guard, granted) = if rate.prices.is_free() {
             self.refuse_blocked(caller).await?;
@@ -360,6 +361,7 @@ fn free_use(open: HoldOpen, outcome: Outcome) -> FreeUse {
         basis: outcome.basis,
         finish: outcome.finish,
         attempt: outcome.attempt,
+        idem: None,
     };
     FreeUse { open, resolve }
 }

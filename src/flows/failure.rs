@@ -218,6 +218,7 @@ pub fn refused_hold(
             ErrorCode::Unauthenticated,
             "The account of this key does not exist any more.",
         ),
+        HoldError::Claimed => super::idempotency::in_progress(),
         HoldError::Overloaded { retry_after_ms } => Failure::new(
             ErrorCode::Overloaded,
             "The server is handling too many requests. Try again shortly.",

@@ -29,6 +29,7 @@ mod directory;
 pub mod drains;
 mod estimate;
 pub mod failure;
+mod idempotency;
 mod keys;
 pub mod models;
 pub mod personas;

@@ -171,6 +171,7 @@ impl Room {
             legs: Vec::new(),
             price_id: self.price,
             model: "m".to_owned(),
+            idem: None,
         };
         HoldRequest { amount_max: open.amount, slice: NanoUsd(1), open, rate: rate() }
     }

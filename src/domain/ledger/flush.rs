@@ -1,6 +1,6 @@
 //! What one flush carries and answers.
 
-use super::{FLAG_CLOSED, FLAG_FROZEN, Finish};
+use super::{FLAG_CLOSED, FLAG_FROZEN, Finish, IdemClaim, IdemEnd};
 use crate::domain::{
     ids::{AccountId, FaceId, HoldId, KeyId, PriceId},
     money::NanoUsd,
@@ -49,6 +49,9 @@ pub struct HoldOpen {
     pub model: String,
     /// The rows that must agree, all or none. Empty when the leases cover the hold already.
     pub legs: Vec<Leg>,
+    /// The idempotency key that is claimed with the hold. One of the legs is the wallet then: the
+    /// lock on its row is what lets only one of two instances claim a key.
+    pub idem: Option<Box<IdemClaim>>,
 }
 
 /// A hold that becomes larger.
@@ -123,6 +126,8 @@ pub struct HoldResolve {
     pub finish: Finish,
     /// The upstream call, if one was made.
     pub attempt: Option<Attempt>,
+    /// What is kept for the hold's idempotency key; `None` when it claimed none.
+    pub idem: Option<Box<IdemEnd>>,
 }
 
 impl HoldResolve {
@@ -134,6 +139,13 @@ impl HoldResolve {
             && self.charge == NanoUsd::ZERO
             && self.overrun == NanoUsd::ZERO
             && self.provider_cost == NanoUsd::ZERO
+    }
+
+    /// Whether the hold's idempotency key is free again: the request did not end well and cost its
+    /// customer nothing, so a retry runs.
+    #[must_use]
+    pub fn frees_key(&self) -> bool {
+        self.finish != Finish::Complete && self.charge == NanoUsd::ZERO
     }
 }
 
@@ -307,6 +319,8 @@ pub enum OpenVerdict {
     Blocked(AccountRow),
     /// There is no such account.
     NoAccount,
+    /// Another request has the idempotency key: it is running, or it is over and the key is kept.
+    Claimed,
 }
 
 /// The verdict on one [`HoldExtend`].

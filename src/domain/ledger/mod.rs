@@ -14,11 +14,13 @@
 //! - **I8** `charge <= hold.amount`; the excess is the operator's `overrun`.
 
 mod flush;
+mod idem;
 
 pub use flush::{
     AccountRow, Attempt, Checkpoint, ExtendVerdict, FlushBatch, FlushReply, FreeUse, HoldExtend,
     HoldOpen, HoldResolve, LeaseOp, LeaseRow, Leg, OpenVerdict,
 };
+pub use idem::{Fingerprint, IdemClaim, IdemEnd, IdemKey, IdemRecord, IdemState, StoredResponse};
 
 use super::ids::AccountId;
 

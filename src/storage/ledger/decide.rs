@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::idem::Claims;
 use crate::domain::{
     AccountId, NanoUsd,
     ledger::{
@@ -41,11 +42,13 @@ impl Change {
     }
 }
 
-/// What a flush works on: the locked account rows, and this instance's leases.
+/// What a flush works on: the locked account rows, this instance's leases, and the idempotency keys
+/// that others have of those that the batch wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Books {
     pub(super) rows: BTreeMap<AccountId, AccountRow>,
     pub(super) leases: BTreeMap<AccountId, LeaseRow>,
+    pub(super) claims: Claims,
 }
 
 /// The decision for a whole batch.
@@ -70,6 +73,9 @@ pub(super) enum Contradiction {
     /// `0 <= charge <= amount` is violated (I8), or an amount is negative.
     #[error("hold of account {0} has amounts out of order (I8)")]
     Amount(AccountId),
+    /// A key is claimed without the lock on its wallet's row.
+    #[error("a hold of account {0} claims a key and does not ask the account's row")]
+    Unlocked(AccountId),
     /// A lease gives back to an account that does not exist.
     #[error("account {0} does not exist")]
     NoAccount(AccountId),
@@ -78,7 +84,8 @@ pub(super) enum Contradiction {
 /// Decides a batch: charges, then what leases give back, then opens in arrival order, then extends.
 ///
 /// An open is granted whole by all its legs or not at all; it becomes smaller than asked only down
-/// to its `funds_min`. One without legs is inside its leases and can't be denied.
+/// to its `funds_min`. One without legs is inside its leases and can't be denied. One whose
+/// idempotency key is taken gets nothing; one that is granted takes its key.
 pub(super) fn decide(books: Books, batch: &FlushBatch) -> Result<Decision, Contradiction> {
     let mut at_work = Decision { books, ..Decision::default() };
     for end in &batch.resolves {
@@ -87,6 +94,9 @@ pub(super) fn decide(books: Books, batch: &FlushBatch) -> Result<Decision, Contr
         }
         for id in std::iter::once(end.account_id).chain(end.cap_id) {
             at_work.charge(id, end.charge.0)?;
+        }
+        if end.idem.is_some() && end.frees_key() {
+            at_work.books.claims.retain(|_, hold| *hold != end.hold_id);
         }
     }
     for lease in &batch.leases {
@@ -172,6 +182,15 @@ impl Decision {
         if funds_min.is_negative() {
             return Err(Contradiction::Amount(open.account_id));
         }
+        let claim = open.idem.as_ref().map(|claim| (open.account_id, claim.key.clone()));
+        if let Some(claim) = &claim {
+            if !open.legs.iter().any(|leg| leg.account_id == open.account_id) {
+                return Err(Contradiction::Unlocked(open.account_id));
+            }
+            if self.books.claims.contains_key(claim) {
+                return Ok(OpenVerdict::Claimed);
+            }
+        }
         let mut granted = amount;
         let mut affordable = NanoUsd(i64::MAX);
         for leg in &open.legs {
@@ -195,6 +214,7 @@ impl Decision {
         for leg in &open.legs {
             self.grant(leg, granted.0)?;
         }
+        self.books.claims.extend(claim.map(|claim| (claim, open.hold_id)));
         Ok(OpenVerdict::Granted { amount: granted, affordable })
     }
 

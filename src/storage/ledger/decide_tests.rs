@@ -20,6 +20,7 @@ fn open(account_id: AccountId, funds_min: i64, amount: i64, legs: Vec<Leg>) -> H
         price_id: PriceId(1),
         model: String::new(),
         legs,
+        idem: None,
     }
 }
 
@@ -36,6 +37,7 @@ fn resolve(account_id: AccountId, amount: i64, charge: i64) -> HoldResolve {
         basis: UsageBasis::Counted,
         finish: Finish::Complete,
         attempt: None,
+        idem: None,
     }
 }
 
@@ -106,7 +108,8 @@ fn drive(credits: &[(i64, bool)], flushes: &[Vec<Step>]) -> Result<(), TestCaseE
             }
         }
         let leases = sides[side].leases.clone();
-        let decision = decide(Books { rows: rows.clone(), leases }, &batch).unwrap();
+        let decision =
+            decide(Books { rows: rows.clone(), leases, ..Books::default() }, &batch).unwrap();
         for (open, verdict) in batch.opens.iter().zip(&decision.opens) {
             let id = open.account_id;
             match *verdict {
@@ -119,6 +122,7 @@ fn drive(credits: &[(i64, bool)], flushes: &[Vec<Step>]) -> Result<(), TestCaseE
                 OpenVerdict::Denied { row, .. } => prop_assert!(row.available() < open.funds_min),
                 OpenVerdict::Blocked(row) => prop_assert!(row.is_blocked()),
                 OpenVerdict::NoAccount => prop_assert!(false, "every account exists"),
+                OpenVerdict::Claimed => prop_assert!(false, "nobody has a key"),
             }
         }
         sides[side].leases = decision.books.leases;
@@ -174,7 +178,7 @@ fn a_hold_needs_all_its_legs() {
     let both = || vec![leg(wallet, 0, true), leg(cap, 0, true)];
     let decided = |cap_credit| {
         let batch = FlushBatch { opens: vec![open(wallet, 60, 60, both())], ..Default::default() };
-        let books = Books { rows: rows(cap_credit), leases: BTreeMap::new() };
+        let books = Books { rows: rows(cap_credit), ..Books::default() };
         decide(books, &batch).unwrap()
     };
     let denied = decided(59);

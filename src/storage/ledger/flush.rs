@@ -18,6 +18,7 @@ use super::{
     super::{Db, StorageError},
     FlushError, WHAT,
     decide::{Books, Decision, decide},
+    idem::{self, KeyWrites},
     payload::Payload,
     rows,
     sql::{Statements, statements},
@@ -153,7 +154,7 @@ impl Tx {
             return Ok(FlushReply::default());
         }
         let now = clock::now().0;
-        let books = self.books(head.instance, batch).await?;
+        let books = self.books(head.instance, batch, now).await?;
         let decision = decide(books, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
@@ -161,19 +162,28 @@ impl Tx {
         Ok(reply(decision))
     }
 
-    /// Locks what the batch needs and reads this instance's leases on it.
-    async fn books(&self, me: InstanceId, batch: &FlushBatch) -> Result<Books, DbErr> {
+    /// Locks what the batch needs, and reads this instance's leases on it and the idempotency keys
+    /// that are taken.
+    async fn books(&self, me: InstanceId, batch: &FlushBatch, now: i64) -> Result<Books, DbErr> {
         let mut rows = self.lock(ids(batch.row_ids())).await?;
         let lease_ids = ids(batch.lease_ids());
         if lease_ids.rows() == 0 {
-            return Ok(Books { rows, leases: BTreeMap::new() });
+            return Ok(Books { rows, ..Books::default() });
         }
         let mut leases = no_leases(batch);
         let values = [lease_ids.finish().into(), me.0.into()];
         for row in self.query(&self.sql.read_leases, values).await? {
             note_leases(rows::lease(&row)?, &mut rows, &mut leases);
         }
-        Ok(Books { rows, leases })
+        let wanted = idem::wanted(batch);
+        let mut claims = idem::Claims::new();
+        if wanted.count > 0 {
+            let values = [wanted.json.into(), now.into()];
+            for row in self.query(&self.sql.read_claims, values).await? {
+                claims.extend(idem::claim_of(&row)?);
+            }
+        }
+        Ok(Books { rows, leases, claims })
     }
 
     /// Step 3a: reads account rows and locks them in id order.
@@ -232,6 +242,7 @@ impl Tx {
             transfers,
             usage,
             attempts,
+            keys,
         } = writes;
         self.write_accounts(accounts).await?;
         self.write_leases(head.instance, head.seq, leases, now).await?;
@@ -260,6 +271,24 @@ impl Tx {
         if attempts.count > 0 {
             let sql = &self.sql.insert_attempts;
             self.execute_exactly("attempts", attempts.count, sql, [attempts.json.into()]).await?;
+        }
+        self.write_keys(keys, now).await
+    }
+
+    /// Step 8: what was freed first, because it may be claimed again.
+    async fn write_keys(&self, keys: KeyWrites, now: i64) -> Result<(), FlushError> {
+        let KeyWrites { freed, claimed, finished } = keys;
+        if freed.count > 0 {
+            let sql = &self.sql.free_keys;
+            self.execute_exactly("free keys", freed.count, sql, [freed.json.into()]).await?;
+        }
+        if claimed.count > 0 {
+            let (sql, values) = (&self.sql.claim_keys, [claimed.json.into(), now.into()]);
+            self.execute_exactly("claim keys", claimed.count, sql, values).await?;
+        }
+        for part in finished {
+            let sql = &self.sql.finish_keys;
+            self.execute_exactly("finish keys", part.count, sql, [part.json.into()]).await?;
         }
         Ok(())
     }
@@ -297,7 +326,7 @@ impl Tx {
         if seq != head.seq || written != digest {
             return Err(FlushError::OutOfSequence { sent: head.seq, durable: seq });
         }
-        let books = self.books(head.instance, batch).await?;
+        let books = self.books(head.instance, batch, clock::now().0).await?;
         let mut payload = Payload::with_capacity(batch.opens.len() + batch.extends.len(), 38);
         let opens = batch.opens.iter().map(|open| open.hold_id);
         for id in opens.chain(batch.extends.iter().map(|extend| extend.hold_id)) {
@@ -319,6 +348,10 @@ fn read_back(batch: &FlushBatch, books: Books, amounts: &BTreeMap<HoldId, NanoUs
         if let Some(&amount) = amounts.get(&open.hold_id) {
             // What was affordable then is not known any more; the hold itself was.
             return OpenVerdict::Granted { amount, affordable: amount.max(open.funds_min) };
+        }
+        let claim = open.idem.as_ref().map(|claim| (open.account_id, claim.key.clone()));
+        if claim.is_some_and(|claim| books.claims.contains_key(&claim)) {
+            return OpenVerdict::Claimed;
         }
         let rows = || open.legs.iter().map(|leg| books.rows.get(&leg.account_id));
         if let Some(row) = rows().flatten().find(|row| row.is_blocked()) {
@@ -415,9 +448,15 @@ pub(super) fn digest(batch: &FlushBatch) -> i64 {
     let mut hasher = DefaultHasher::new();
     for open in &batch.opens {
         (1_u8, open.hold_id, open.amount).hash(&mut hasher);
+        if let Some(claim) = &open.idem {
+            (7_u8, claim).hash(&mut hasher);
+        }
     }
     let resolve = |tag: u8, end: &HoldResolve, hasher: &mut DefaultHasher| {
         (tag, end.hold_id, end.charge, end.overrun, end.provider_cost).hash(hasher);
+        if let Some(idem) = &end.idem {
+            (8_u8, idem).hash(hasher);
+        }
     };
     for end in &batch.resolves {
         resolve(2, end, &mut hasher);

@@ -2,10 +2,10 @@
 //!
 //! Owns every statement that moves money after a top-up: the flush ([`flush()`]: one transaction for
 //! everything that waited), the rows of instances and leases, recovery of what a dead instance left
-//! ([`recover`]), the accounts of keys' budgets ([`ensure_cap`]), the audit of the books
-//! ([`audit()`]), and reading them for people ([`books`]). The guards repeat each decision as a
-//! condition with a row count: a flush that would break an invariant is rolled back whole and
-//! answered with [`FlushError`].
+//! ([`recover`]), the accounts of keys' budgets ([`ensure_cap`]), idempotency keys ([`find_key`],
+//! [`purge_keys`]), the audit of the books ([`audit()`]), and reading them for people ([`books`]).
+//! The guards repeat each decision as a condition with a row count: a flush that would break an
+//! invariant is rolled back whole and answered with [`FlushError`].
 //!
 //! What never happens here: a decision about a price, a wait, a retry (the writer of `accounts`
 //! repeats a flush with the same number), an update of the operator's counters. The operator's
@@ -13,7 +13,7 @@
 //! their balances are never kept on their rows: they are the sums of their transfers, which the
 //! audit derives.
 //!
-//! Lock order, everywhere: instance row, accounts by id, leases, holds.
+//! Lock order, everywhere: instance row, accounts by id, leases, holds, idempotency keys.
 //!
 //! Limits: `flush_ops_max` bounds a batch, `HOLDS_PER_CHUNK` a step of recovery.
 //! Invariants I1–I8 are those of [`crate::domain::ledger`]; they are tested beside `decide.rs` and
@@ -24,6 +24,7 @@ pub mod books;
 mod caps;
 mod decide;
 mod flush;
+mod idem;
 mod instance;
 mod payload;
 mod recovery;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 pub use audit::{AuditReport, audit};
 pub use caps::{CapWindow, ensure_cap, read_caps, spent_by_keys};
 pub(super) use flush::read_rows;
+pub use idem::{find_key, purge_keys};
 pub use instance::{close_instance, register_instance};
 pub use recovery::{RecoveryReport, RecoveryScope, recover};
 

@@ -87,6 +87,22 @@ impl Payload {
         self
     }
 
+    /// Adds bytes as hexadecimal digits.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        const fn digit(nibble: u8) -> char {
+            (if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }) as char
+        }
+        self.comma();
+        self.json.reserve(bytes.len().saturating_mul(2) + 2);
+        self.json.push('"');
+        for byte in bytes {
+            self.json.push(digit(byte >> 4));
+            self.json.push(digit(byte & 15));
+        }
+        self.json.push('"');
+        self
+    }
+
     /// Rows so far.
     pub(super) const fn rows(&self) -> u64 {
         self.rows
@@ -115,12 +131,13 @@ mod tests {
         let mut payload = Payload::with_capacity(2, 64);
         payload.row().id(Uuid::from_u128(1)).int(i64::MAX).int(i64::MIN).null();
         payload.row().text("a\"b\\c\u{0}\n").count(u64::MAX).id_or_null(None);
-        assert_eq!(payload.rows(), 2);
+        payload.row().bytes(&[0x00, 0x7f, 0xa5, 0xff]);
+        assert_eq!(payload.rows(), 3);
         let json = payload.finish();
         assert_eq!(
             json,
             "[[\"00000000000000000000000000000001\",9223372036854775807,-9223372036854775808,null],\
-             [\"a\\\"b\\\\c\u{fffd}\u{fffd}\",9223372036854775807,null]]"
+             [\"a\\\"b\\\\c\u{fffd}\u{fffd}\",9223372036854775807,null],[\"007fa5ff\"]]"
         );
         assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
         assert_eq!(Payload::with_capacity(0, 0).finish(), "[]");

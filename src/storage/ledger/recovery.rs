@@ -14,6 +14,7 @@ use super::{
     FlushError, WHAT,
     decide::Change,
     flush::{self, Tx},
+    idem,
     payload::Payload,
     rows, writes,
 };
@@ -177,6 +178,8 @@ impl Tx {
         let mut ids = Payload::with_capacity(leftovers.len(), 38);
         let mut holds = Payload::with_capacity(leftovers.len(), 56);
         let mut transfers = Payload::with_capacity(0, 0);
+        let (mut freed, mut finished) =
+            (Payload::with_capacity(0, 0), Payload::with_capacity(0, 0));
         for leftover in leftovers {
             for account in std::iter::once(leftover.account).chain(leftover.cap) {
                 changes.entry(account).or_default().charge += leftover.cost;
@@ -191,6 +194,9 @@ impl Tx {
                     .id(leftover.account.0)
                     .id(rows::operator(AccountKind::Revenue).0)
                     .int(leftover.cost);
+                idem::finish_row(&mut finished, leftover.hold, None);
+            } else {
+                freed.row().id(leftover.hold);
             }
             report.holds += 1;
             report.released_nanousd += leftover.amount - leftover.cost;
@@ -201,7 +207,11 @@ impl Tx {
         let values = [json.into(), now.into()];
         self.execute_exactly("recover", rows, &self.sql.recover_holds, values).await?;
         self.execute(&self.sql.recover_usage, [ids.finish().into()]).await?;
-        self.write_transfers(instance, 0, transfers.into(), now).await
+        self.write_transfers(instance, 0, transfers.into(), now).await?;
+        // Few holds have an idempotency key; which ones is not read.
+        self.execute(&self.sql.free_keys, [freed.finish().into()]).await?;
+        self.execute(&self.sql.finish_keys, [finished.finish().into()]).await?;
+        Ok(())
     }
 
     /// Gives back what the leases still have and books what was posted but not folded.

@@ -5,7 +5,7 @@
 //! exact in both databases (SQLite keeps `i64`, PostgreSQL's `jsonb` keeps numerics); ids are
 //! 32 hexadecimal digits.
 //!
-//! Words: `{id:3}`, `{int:3}`, `{text:3}` read column 3 of a batch row; `{batch}` is the batch as a
+//! Words: `{id:3}`, `{int:3}`, `{text:3}`, `{bytes:3}` read column 3 of a batch row; `{batch}` is the batch as a
 //! table; `{now}` is the database's clock in microseconds; `{lock}` is `FOR UPDATE` where rows can
 //! be locked, `{lock_or_skip}` leaves out rows that somebody else has locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form that can only be looked up after the
 //! batch: its planner would otherwise walk everything of the instance and the batch for each row.
@@ -13,6 +13,8 @@
 use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
+
+use super::idem;
 
 /// Every statement of the ledger, filled in for one database.
 #[derive(Debug)]
@@ -48,6 +50,12 @@ pub(super) struct Statements {
     pub(super) insert_cap: String,
     pub(super) move_cap: String,
     pub(super) read_spent: String,
+    pub(super) read_claims: String,
+    pub(super) claim_keys: String,
+    pub(super) finish_keys: String,
+    pub(super) free_keys: String,
+    pub(super) find_key: String,
+    pub(super) purge_keys: String,
 }
 
 /// Step 1 of a flush: the fence, the sequence number and the heartbeat in one row.
@@ -275,6 +283,12 @@ impl Statements {
             insert_cap: fill(INSERT_CAP),
             move_cap: fill(&MOVE_CAP.replace("{clip}", "debits + leased > $2")),
             read_spent: fill(READ_SPENT),
+            read_claims: fill(idem::READ_CLAIMS),
+            claim_keys: fill(idem::CLAIM_KEYS),
+            finish_keys: fill(idem::FINISH_KEYS),
+            free_keys: fill(idem::FREE_KEYS),
+            find_key: fill(idem::FIND_KEY),
+            purge_keys: fill(idem::PURGE_KEYS),
         }
     }
 }
@@ -302,15 +316,18 @@ fn fill(backend: DbBackend, text: &str) -> String {
             .replace("{now}", "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
     };
     for column in 0..COLUMNS_MAX {
-        let (id, int) = if sqlite {
-            (format!("unhex(b.value->>{column})"), format!("(b.value->>{column})"))
+        let text = format!("(b.value->>{column})");
+        let unhex = format!("unhex(b.value->>{column})");
+        let (id, int, bytes) = if sqlite {
+            (unhex.clone(), text.clone(), unhex)
         } else {
-            (format!("(b.value->>{column})::uuid"), format!("(b.value->>{column})::bigint"))
+            (format!("{text}::uuid"), format!("{text}::bigint"), format!("decode({text}, 'hex')"))
         };
         sql = sql
             .replace(&format!("{{id:{column}}}"), &id)
             .replace(&format!("{{int:{column}}}"), &int)
-            .replace(&format!("{{text:{column}}}"), &format!("(b.value->>{column})"));
+            .replace(&format!("{{text:{column}}}"), &text)
+            .replace(&format!("{{bytes:{column}}}"), &bytes);
     }
     sql
 }
@@ -387,6 +404,12 @@ mod tests {
             &sql.recover_holds,
             &sql.open_leases,
             &sql.close_leases,
+            &sql.read_claims,
+            &sql.claim_keys,
+            &sql.finish_keys,
+            &sql.free_keys,
+            &sql.find_key,
+            &sql.purge_keys,
         ];
         let plans = plans(all.map(String::as_str).to_vec()).await;
         for (sql, lookup) in [
@@ -399,6 +422,12 @@ mod tests {
             (&sql.read_leases, "USING INDEX ledger_lease_account (account_id=?)"),
             (&sql.open_holds, "ledger_hold USING INDEX ledger_hold_open"),
             (&sql.read_rows, "USING INDEX ledger_hold_open (instance_id=? AND account_id=?)"),
+            (&sql.read_claims, "SEARCH i USING INDEX sqlite_autoindex_ledger_idem_1"),
+            (&sql.finish_keys, "ledger_idem USING INDEX ledger_idem_hold (hold_id=?)"),
+            (&sql.free_keys, "ledger_idem USING INDEX ledger_idem_hold (hold_id=?)"),
+            (&sql.find_key, "SEARCH i USING INDEX sqlite_autoindex_ledger_idem_1"),
+            (&sql.purge_keys, "USING COVERING INDEX ledger_idem_hold (hold_id=?)"),
+            (&sql.purge_keys, "SEARCH i USING INDEX ledger_idem_expiry (expires_at<?)"),
         ] {
             assert_looks_up(&plans, sql, lookup);
         }

@@ -16,6 +16,7 @@ use super::{
     FlushError, WHAT,
     decide::{Books, decide},
     flush::{self, FlushHead},
+    idem::{self, Claim, Claims, KeyWrites},
     rows::Leases,
     sql::{Statements, statements},
     writes::{Rows, Writes},
@@ -163,7 +164,7 @@ impl Tx<'_> {
             return Ok(Some(FlushReply::default()));
         }
         let now = clock::now().0;
-        let books = self.books(head.instance, batch)?;
+        let books = self.books(head.instance, batch, now)?;
         let decision = decide(books, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
@@ -171,7 +172,7 @@ impl Tx<'_> {
         Ok(Some(flush::reply(decision)))
     }
 
-    fn books(&self, me: InstanceId, batch: &FlushBatch) -> Result<Books, FlushError> {
+    fn books(&self, me: InstanceId, batch: &FlushBatch, now: i64) -> Result<Books, FlushError> {
         let rows: Rows = flush::ids(batch.row_ids()).into();
         let mut rows = if rows.count == 0 { BTreeMap::new() } else { self.accounts(&rows)? };
         let ids: Rows = flush::ids(batch.lease_ids()).into();
@@ -186,7 +187,18 @@ impl Tx<'_> {
                 flush::note_leases(found, &mut rows, &mut leases);
             }
         }
-        Ok(Books { rows, leases })
+        let wanted = idem::wanted(batch);
+        let claims = if wanted.count == 0 { Claims::new() } else { self.claims(&wanted, now)? };
+        Ok(Books { rows, leases, claims })
+    }
+
+    fn claims(&self, wanted: &Rows, now: i64) -> Result<Claims, FlushError> {
+        let read = || {
+            let mut statement = self.connection.prepare_cached(&self.sql.read_claims)?;
+            let rows = statement.query_map(params![wanted.json, now], claim)?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(read().map_err(|error| lost(&error))?.into_iter().flatten().collect())
     }
 
     fn accounts(&self, ids: &Rows) -> Result<BTreeMap<AccountId, AccountRow>, FlushError> {
@@ -211,6 +223,7 @@ impl Tx<'_> {
             transfers,
             usage,
             attempts,
+            keys,
         } = writes;
         self.step("accounts", accounts, &sql.update_accounts, params![accounts.json])?;
         self.leases(head.instance, head.seq, leases, now)?;
@@ -222,7 +235,14 @@ impl Tx<'_> {
         let books = params![transfers.json, instance, head.seq, now];
         self.step("transfers", transfers, &sql.insert_transfers, books)?;
         self.step("usage", usage, &sql.write_usage, params![usage.json])?;
-        self.step("attempts", attempts, &sql.insert_attempts, params![attempts.json])
+        self.step("attempts", attempts, &sql.insert_attempts, params![attempts.json])?;
+        let KeyWrites { freed, claimed, finished } = keys;
+        self.step("free keys", freed, &sql.free_keys, params![freed.json])?;
+        self.step("claim keys", claimed, &sql.claim_keys, params![claimed.json, now])?;
+        for part in finished {
+            self.step("finish keys", part, &sql.finish_keys, params![part.json])?;
+        }
+        Ok(())
     }
 
     fn leases(&self, me: InstanceId, seq: i64, leases: &Rows, now: i64) -> Result<(), FlushError> {
@@ -297,6 +317,13 @@ fn lease(row: &Row<'_>) -> Result<Leases, rusqlite::Error> {
             folded: NanoUsd(row.get(5)?),
         },
     })
+}
+
+/// Reads `account, key, hold`.
+fn claim(row: &Row<'_>) -> Result<Option<Claim>, rusqlite::Error> {
+    let (account, key, hold): ([u8; 16], String, [u8; 16]) =
+        (row.get(0)?, row.get(1)?, row.get(2)?);
+    Ok(idem::claim(uuid::Uuid::from_bytes(account), &key, uuid::Uuid::from_bytes(hold)))
 }
 
 fn lost(error: &rusqlite::Error) -> FlushError {

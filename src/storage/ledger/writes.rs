@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     decide::{Change, Decision},
+    idem::KeyWrites,
     payload::Payload,
     rows,
 };
@@ -46,6 +47,8 @@ pub(super) struct Writes {
     pub(super) transfers: Rows,
     pub(super) usage: Rows,
     pub(super) attempts: Rows,
+    /// Step 8: idempotency keys.
+    pub(super) keys: KeyWrites,
 }
 
 impl Writes {
@@ -78,6 +81,7 @@ impl Writes {
             transfers: transfers.into(),
             usage: usage.into(),
             attempts: attempts.into(),
+            keys: KeyWrites::new(batch, &decision.opens),
         }
     }
 }

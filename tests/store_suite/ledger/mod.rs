@@ -4,6 +4,7 @@ mod auditing;
 mod books;
 mod budgets;
 mod flush;
+mod idempotency;
 mod leases;
 mod recovery;
 mod room;
@@ -73,6 +74,7 @@ impl Books {
             legs: vec![leg(self.account)],
             price_id: self.price,
             model: "m \"quoted\" \u{0}".to_owned(),
+            idem: None,
         }
     }
 
@@ -150,6 +152,7 @@ fn settle(open: &HoldOpen, cost: i64) -> HoldResolve {
             started_at: 1,
             ended_at: 2,
         }),
+        idem: None,
     }
 }
 
