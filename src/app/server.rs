@@ -283,6 +283,8 @@ fn flow_options(settings: &Settings) -> FlowOptions {
             .unwrap_or(usize::MAX),
         drains_max: settings.limits.drains_max,
         drain_timeout: Duration::from_millis(settings.limits.drain_timeout_ms),
+        idempotency_ttl_ms: settings.limits.idempotency_ttl_ms,
+        idempotency_body_bytes_max: settings.limits.idempotency_body_bytes_max,
     }
 }
 

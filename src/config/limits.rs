@@ -78,6 +78,14 @@ pub struct Limits {
     #[arg(long, env = "FACES_DRAIN_TIMEOUT_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
     pub drain_timeout_ms: u64,
 
+    /// How long an Idempotency-Key is kept, ms (a client's retries end long before)
+    #[arg(long, env = "FACES_IDEMPOTENCY_TTL_MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(1_000..=2_592_000_000))]
+    pub idempotency_ttl_ms: u64,
+
+    /// Largest JSON answer kept for an Idempotency-Key, bytes (it is written with its settlement; of larger ones and of streams only usage and cost are kept)
+    #[arg(long, env = "FACES_IDEMPOTENCY_BODY_BYTES_MAX", default_value_t = 262_144, value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    pub idempotency_body_bytes_max: u64,
+
     /// Pause between two deltas of the built-in `sandbox` model, ms
     #[arg(long, env = "FACES_SANDBOX_DELTA_INTERVAL_MS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub sandbox_delta_interval_ms: u64,

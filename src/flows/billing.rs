@@ -7,7 +7,7 @@ use crate::{
     accounts::{Accounts, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
         ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
-        ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve},
+        ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve, IdemClaim, StoredResponse},
     },
     providers::{Model, ProviderError, SentMark},
     wire::Meter,
@@ -91,6 +91,7 @@ impl Flows {
         face_id: Option<FaceId>,
         model: &Arc<Model>,
         estimate: &Estimate,
+        idem: Option<IdemClaim>,
         trace: &RequestTrace,
     ) -> Result<(Billing, Option<u64>), Failure> {
         let price = self.inner.prices.of(model)?;
@@ -107,9 +108,10 @@ impl Flows {
             legs: Vec::new(),
             price_id: price.id,
             model: model.id.clone(),
-            idem: None,
+            idem: idem.map(Box::new),
         };
-        let (guard, granted) = if rate.prices.is_free() {
+        // With an idempotency key a free request takes a hold (of 0) too, which claims the key.
+        let (guard, granted) = if rate.prices.is_free() && open.idem.is_none() {
             self.refuse_blocked(caller).await?;
             let accounts = self.inner.accounts.clone();
             (Guard::Free { open: Box::new(open), accounts }, ask.amount)
@@ -200,6 +202,13 @@ impl Billing {
             Some(Guard::Hold(hold)) => hold.may_release(),
             Some(Guard::Free { .. }) => true,
             None => false,
+        }
+    }
+
+    /// Keeps the answer for the request's idempotency key, when it has one; settling writes it.
+    pub(super) fn keep_response(&mut self, response: impl FnOnce() -> StoredResponse) {
+        if let Some(Guard::Hold(hold)) = &mut self.guard {
+            hold.keep_response(response);
         }
     }
 

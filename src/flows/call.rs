@@ -12,7 +12,7 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
-    domain::ErrorCode,
+    domain::{ErrorCode, ledger::StoredResponse},
     providers::{Model, Provider, ProviderError, SentMark, UpstreamResponse},
     wire::{self, UpstreamFormat},
 };
@@ -27,6 +27,8 @@ pub enum Reply<S: Relay> {
         /// For the response's headers.
         notes: ReplyNotes,
     },
+    /// The answer that the same request got before, with the same idempotency key.
+    Replayed(StoredResponse),
     /// A live stream; its first event has arrived.
     Stream {
         /// The stream and the guard of its money.

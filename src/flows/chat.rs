@@ -14,7 +14,7 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
-    domain::clock,
+    domain::{clock, ledger::IdemClaim},
     providers::{Dispatch, Endpoint, SentMark, UpstreamResponse},
     wire::{
         UpstreamFormat,
@@ -48,16 +48,20 @@ impl Flows {
         &self,
         caller: &Caller,
         body: Bytes,
+        idem: Option<IdemClaim>,
         trace: &RequestTrace,
     ) -> Result<Reply<ChatSession>, Failure> {
         let request = ChatRequest::parse(body)?;
         let target = self.resolve(caller, request.model()).await?;
         call::trace_target(trace, request.model(), &target.model);
+        if let Some(stored) = self.answered_before(caller, idem.as_ref(), trace).await? {
+            return Ok(Reply::Replayed(stored));
+        }
         let persona = persona_of(&target, &request);
         let estimate = estimate_of(&target, &request, persona.as_deref());
         let face_id = target.face.as_ref().map(|face| face.id);
         let (mut billing, clamp) =
-            self.open_billing(caller, face_id, &target.model, &estimate, trace).await?;
+            self.open_billing(caller, face_id, &target.model, &estimate, idem, trace).await?;
         let mut prepared = match prepare(&target, &request, persona.as_deref(), clamp) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -106,7 +110,7 @@ impl Flows {
     async fn finish_json(
         &self,
         response: UpstreamResponse,
-        billing: Billing,
+        mut billing: Billing,
         job: &Job,
         mut notes: ReplyNotes,
     ) -> Result<Reply<ChatSession>, Failure> {
@@ -130,6 +134,7 @@ impl Flows {
             }
         };
         let end = End::complete(&read.meter, job.estimate.input_tokens_estimate);
+        self.keep_answer(&mut billing, &read.body);
         let bill: Bill = billing.settle(end).await?;
         notes.bill = Some(bill);
         Ok(Reply::Json { body: read.body, notes })

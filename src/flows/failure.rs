@@ -3,7 +3,9 @@
 use super::CallerBudget;
 use crate::{
     accounts::{HoldError, SettleError},
-    domain::{ErrorCode, NanoUsd, clock::UnixMicros, error_code::FundsReason, ledger::AccountRow},
+    domain::{
+        ErrorCode, NanoUsd, Usage, clock::UnixMicros, error_code::FundsReason, ledger::AccountRow,
+    },
     providers::ProviderError,
     storage::StorageError,
     wire::{RequestError, UpstreamFault},
@@ -28,6 +30,17 @@ pub struct Failure {
     pub headers: Vec<(String, String)>,
     /// The provider's own error code, when it gave one.
     pub upstream_code: Option<String>,
+    /// What the finished request of an idempotency key used and cost.
+    pub finished: Option<Box<Finished>>,
+}
+
+/// What a request that is over used and cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished {
+    /// Billed tokens.
+    pub usage: Usage,
+    /// What the customer paid.
+    pub cost: NanoUsd,
 }
 
 /// The details of a 402.
@@ -53,6 +66,7 @@ impl Failure {
             retry_after_ms: None,
             headers: Vec::new(),
             upstream_code: None,
+            finished: None,
         }
     }
 

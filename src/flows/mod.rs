@@ -11,8 +11,8 @@
 //! the upstream and resolves the hold: `billing` and `stream_money` hold the rules. Where
 //! cancelling does not stop the provider's bill, `drains` reads the upstream to its end first.
 //!
-//! Limits: body and record sizes, cache sizes and times, `drains_max` and `drain_timeout_ms` from
-//! `config::Limits`; concurrency is bounded at the edge (`http`) and in the rooms below.
+//! Limits: body and record sizes, cache sizes and times, `drains_max` and `drain_timeout_ms`,
+//! `idempotency_ttl_ms` and `idempotency_body_bytes_max` from `config::Limits`; concurrency is bounded at the edge (`http`) and in the rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
@@ -29,7 +29,7 @@ mod directory;
 pub mod drains;
 mod estimate;
 pub mod failure;
-mod idempotency;
+pub mod idempotency;
 mod keys;
 pub mod models;
 pub mod personas;
@@ -90,6 +90,10 @@ pub struct FlowOptions {
     pub drains_max: u32,
     /// How long each of them may.
     pub drain_timeout: Duration,
+    /// How long an idempotency key is kept, ms.
+    pub idempotency_ttl_ms: u64,
+    /// Largest answer that is kept for one, bytes.
+    pub idempotency_body_bytes_max: u64,
 }
 
 /// Who is calling, once the credential was checked.

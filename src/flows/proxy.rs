@@ -13,6 +13,7 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
+    domain::ledger::IdemClaim,
     providers::{Dispatch, Endpoint, Model, SentMark, UpstreamResponse, forward_request_headers},
     wire::{
         self, InputBound, UpstreamFormat,
@@ -53,6 +54,8 @@ pub struct NativeParts {
     pub headers: Vec<(String, String)>,
     /// The query string (`beta=true`).
     pub query: Option<String>,
+    /// The idempotency key.
+    pub idem: Option<IdemClaim>,
 }
 
 impl Flows {
@@ -152,11 +155,14 @@ impl Flows {
         &self,
         caller: &Caller,
         native: Native,
-        parts: NativeParts,
+        mut parts: NativeParts,
         trace: &RequestTrace,
     ) -> Result<Reply<ProxySession>, Failure> {
         let model = Arc::clone(&native.model);
         call::trace_target(trace, &model.id, &model);
+        if let Some(stored) = self.answered_before(caller, parts.idem.as_ref(), trace).await? {
+            return Ok(Reply::Replayed(stored));
+        }
         let estimate = Estimate::new(
             &model,
             &native.bound,
@@ -165,8 +171,9 @@ impl Flows {
             native.choices,
             native.may_write_cache,
         );
+        let idem = parts.idem.take();
         let (mut billing, clamp) =
-            self.open_billing(caller, None, &model, &estimate, trace).await?;
+            self.open_billing(caller, None, &model, &estimate, idem, trace).await?;
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
             endpoint: match native.parsed {
@@ -225,7 +232,7 @@ impl Flows {
     async fn finish_native_json(
         &self,
         response: UpstreamResponse,
-        billing: Billing,
+        mut billing: Billing,
         plan: &ProxyPlan,
         mut notes: ReplyNotes,
     ) -> Result<Reply<ProxySession>, Failure> {
@@ -242,6 +249,7 @@ impl Flows {
             }
         };
         let end = End::complete(&meter, plan.input_tokens_estimate);
+        self.keep_answer(&mut billing, &body);
         notes.bill = Some(billing.settle(end).await?);
         Ok(Reply::Json { body, notes })
     }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::edge;
 use crate::{
-    domain::ErrorCode,
-    flows::{Caller, Failure, Flows},
+    domain::{ErrorCode, ledger::IdemClaim},
+    flows::{Caller, Failure, Flows, idempotency},
 };
 
 /// Checks the caller's credential: `x-api-key` wins over `Authorization: Bearer`, as at Anthropic.
@@ -30,6 +30,23 @@ pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, F
     let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     Ok(caller)
+}
+
+/// Reads the idempotency key of a billed request with this body.
+///
+/// # Errors
+/// 422 when it is not a key, or given twice.
+pub(super) fn idempotency_claim(
+    req: &HttpRequest,
+    flows: &Flows,
+    body: &Bytes,
+) -> Result<Option<IdemClaim>, Failure> {
+    let mut values = req.headers().get_all("idempotency-key");
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(idempotency::unusable_key());
+    }
+    flows.idempotency_claim(value.as_bytes(), req.path(), body).map(Some)
 }
 
 fn bearer(value: &str) -> Option<&str> {

@@ -2,10 +2,13 @@
 
 use actix_web::{
     HttpResponse,
-    http::header::{HeaderMap, HeaderName, HeaderValue},
+    http::{
+        StatusCode,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
 };
 
-use crate::flows::ReplyNotes;
+use crate::{domain::ledger::StoredResponse, flows::ReplyNotes};
 
 /// Writes what the notes tell; a value that is no header value is left out.
 pub(super) fn write_notes(response: &mut HttpResponse, notes: &ReplyNotes) {
@@ -29,6 +32,15 @@ pub(super) fn write_notes(response: &mut HttpResponse, notes: &ReplyNotes) {
         put(headers, "x-faces-cost-usd", &bill.charge.to_string());
         put(headers, "x-faces-balance-usd", &bill.balance.to_string());
     }
+}
+
+/// Gives an answer again as it was, and says so.
+pub(super) fn replayed(stored: StoredResponse) -> HttpResponse {
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    HttpResponse::build(status)
+        .content_type(stored.content_type)
+        .insert_header(("idempotency-replayed", "true"))
+        .body(stored.body)
 }
 
 fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {

@@ -24,12 +24,14 @@ async fn answer(
 ) -> Result<HttpResponse, Failure> {
     let caller = body::caller(req, &state.flows).await?;
     let body = body::json_body(req, payload, state.body_bytes_max).await?;
-    Ok(match state.flows.chat(&caller, body, &edge::trace(req)).await? {
+    let idem = body::idempotency_claim(req, &state.flows, &body)?;
+    Ok(match state.flows.chat(&caller, body, idem, &edge::trace(req)).await? {
         Reply::Json { body, notes } => {
             let mut response = HttpResponse::Ok().content_type("application/json").body(body);
             headers::write_notes(&mut response, &notes);
             response
         }
+        Reply::Replayed(stored) => headers::replayed(stored),
         Reply::Stream { session, notes } => sse::chat(req, session, &notes, state.heartbeat),
     })
 }

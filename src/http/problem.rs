@@ -69,7 +69,7 @@ pub fn render(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> 
         response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
     }
     // An SDK must not try again what can't succeed: 402 and 409 would else be retried by some.
-    if failure.funds.is_some() {
+    if failure.funds.is_some() || row.status == 409 {
         let retry = if failure.retry_after_ms.is_some() { "true" } else { "false" };
         response.insert_header(("x-should-retry", retry));
     }
@@ -79,7 +79,7 @@ pub fn render(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> 
 /// The body of a failure.
 #[must_use]
 pub fn body(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> Bytes {
-    let extra = extra(failure);
+    let extra = extra(dialect, failure);
     let param = param(failure);
     let error = ErrorBody {
         code: failure.code,
@@ -104,7 +104,7 @@ pub fn body(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> By
 /// The event that tells the client of a running stream that it failed.
 #[must_use]
 pub fn stream_event(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> Bytes {
-    let extra = extra(failure);
+    let extra = extra(dialect, failure);
     let error = ErrorBody {
         code: failure.code,
         message: &failure.message,
@@ -121,7 +121,7 @@ pub fn stream_event(dialect: Dialect, failure: &Failure, request_id: Option<&str
 /// The data of that event for a chat stream, without the SSE frame.
 #[must_use]
 pub fn chat_stream_data(failure: &Failure) -> Bytes {
-    let extra = extra(failure);
+    let extra = extra(Dialect::OpenAi, failure);
     let error = ErrorBody {
         code: failure.code,
         message: &failure.message,
@@ -132,7 +132,7 @@ pub fn chat_stream_data(failure: &Failure) -> Bytes {
     errors::openai_error_data(&error)
 }
 
-fn extra(failure: &Failure) -> Vec<(&'static str, Value)> {
+fn extra(dialect: Dialect, failure: &Failure) -> Vec<(&'static str, Value)> {
     let mut extra = Vec::new();
     if let Some(funds) = &failure.funds {
         extra.push(("reason", json!(funds.reason.as_str())));
@@ -143,6 +143,14 @@ fn extra(failure: &Failure) -> Vec<(&'static str, Value)> {
         if let Some(resets_at) = funds.resets_at {
             extra.push(("resets_at", json!(resets_at.seconds())));
         }
+    }
+    if let Some(finished) = &failure.finished {
+        let usage = match dialect {
+            Dialect::Anthropic => errors::anthropic_usage(&finished.usage),
+            Dialect::OpenAi | Dialect::Faces => errors::openai_usage(&finished.usage),
+        };
+        extra.push(("usage", usage));
+        extra.push(("cost_usd", errors::money(finished.cost)));
     }
     if let Some(code) = &failure.upstream_code {
         extra.push(("upstream_code", json!(code)));

@@ -13,7 +13,11 @@ pub(super) async fn openai(
     let answered = async {
         let caller = body::caller(&req, &state.flows).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
-        state.flows.proxy_openai(&caller, body, parts(&req), &edge::trace(&req)).await
+        let parts = NativeParts {
+            idem: body::idempotency_claim(&req, &state.flows, &body)?,
+            ..parts(&req)
+        };
+        state.flows.proxy_openai(&caller, body, parts, &edge::trace(&req)).await
     };
     // Boxed: the layers around a handler would move its whole state several times.
     render(&req, Box::pin(answered).await, &state)
@@ -27,7 +31,11 @@ pub(super) async fn anthropic(
     let answered = async {
         let caller = body::caller(&req, &state.flows).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
-        state.flows.proxy_anthropic(&caller, body, parts(&req), &edge::trace(&req)).await
+        let parts = NativeParts {
+            idem: body::idempotency_claim(&req, &state.flows, &body)?,
+            ..parts(&req)
+        };
+        state.flows.proxy_anthropic(&caller, body, parts, &edge::trace(&req)).await
     };
     // Boxed: the layers around a handler would move its whole state several times.
     render(&req, Box::pin(answered).await, &state)
@@ -60,6 +68,7 @@ fn render(
             headers::write_notes(&mut response, &notes);
             response
         }
+        Ok(Reply::Replayed(stored)) => headers::replayed(stored),
         Ok(Reply::Stream { session, notes }) => sse::native(req, session, &notes, state.heartbeat),
         Err(failure) => problem::respond(req, &failure),
     }
@@ -75,5 +84,5 @@ fn parts(req: &HttpRequest) -> NativeParts {
         })
         .collect();
     let query = Some(req.query_string()).filter(|query| !query.is_empty()).map(str::to_owned);
-    NativeParts { headers, query }
+    NativeParts { headers, query, idem: None }
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::domain::ErrorCode;
+use crate::domain::{ErrorCode, NanoUsd, Usage};
 
 /// An error to render.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +110,29 @@ fn location(loc: &[String]) -> Vec<Value> {
             _ => json!(part),
         })
         .collect()
+}
+
+/// OpenAI's usage object, for an error that tells what a finished request used.
+#[must_use]
+pub fn openai_usage(usage: &Usage) -> Value {
+    serde_json::from_str(&super::usage::openai_object(usage, &[])).unwrap_or_default()
+}
+
+/// Anthropic's usage object, for the same.
+#[must_use]
+pub fn anthropic_usage(usage: &Usage) -> Value {
+    json!({
+        "input_tokens": usage.input_uncached,
+        "cache_read_input_tokens": usage.cache_read,
+        "cache_creation_input_tokens": usage.cache_write_5m.saturating_add(usage.cache_write_1h),
+        "output_tokens": usage.output_total(),
+    })
+}
+
+/// An amount of money for an error. Fifteen digits are shown exactly: no request costs more.
+#[must_use]
+pub fn money(amount: NanoUsd) -> Value {
+    serde_json::from_str(amount.to_json_number().get()).unwrap_or_default()
 }
 
 /// The record that tells an OpenAI client that its stream failed: `data: {"error":{…}}`. SDKs

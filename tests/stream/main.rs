@@ -11,6 +11,8 @@ mod drain;
 #[cfg(test)]
 mod gates;
 #[cfg(test)]
+mod idempotency;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod many;

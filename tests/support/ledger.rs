@@ -164,6 +164,15 @@ impl Ledger {
         self.wait_resolved_within(account, count, BOUND)
     }
 
+    /// Waits until the account has `count` open holds.
+    #[track_caller]
+    pub(crate) fn wait_open(&self, account: &Account, count: usize) {
+        wait_for(&format!("{count} open holds"), BOUND, || {
+            let open = self.holds(account).iter().filter(|row| row.state == OPEN).count();
+            (open == count).then_some(())
+        });
+    }
+
     /// As [`Ledger::wait_resolved`], with a bound of the test's own.
     #[track_caller]
     pub(crate) fn wait_resolved_within(

@@ -14,6 +14,8 @@ pub(crate) const ANTHROPIC_MODEL: &str = "scripted-claude";
 pub(crate) const ANTHROPIC_UPSTREAM_ID: &str = "scripted-claude-upstream";
 /// OpenAI-format; its input is free, so that a hold is exactly `max_tokens` of output.
 pub(crate) const FREE_INPUT_MODEL: &str = "scripted-free-input";
+/// OpenAI-format; it costs nothing.
+pub(crate) const FREE_MODEL: &str = "scripted-free";
 /// Price of input of the first two models, nano-USD per token (1 USD per million).
 pub(crate) const INPUT_NANOUSD: i64 = 1_000;
 /// Price of output of the first two models, nano-USD per token (2 USD per million).
@@ -76,6 +78,7 @@ pub(crate) fn models_toml(upstream_url: &str) -> String {
         "scripted-free-input-upstream",
         ("0", "10.00"),
     );
+    model(&mut text, FREE_MODEL, "scripted-openai", "scripted-free-upstream", ("0", "0"));
     text
 }
 

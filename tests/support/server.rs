@@ -87,13 +87,7 @@ impl Builder {
         env.extend(self.env);
         let log_path = log_path();
         let log = File::create(&log_path).expect("the log file");
-        let child = command(&env, data_dir.path())
-            .arg("serve")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the log's handle"))
-            .stderr(log)
-            .spawn()
-            .expect("the server starts");
+        let child = serve(&env, data_dir.path(), log);
         let mut server = TestServer {
             child: Some(child),
             data_dir,
@@ -330,6 +324,18 @@ impl TestServer {
         self.exit_is_checked = false;
     }
 
+    /// Starts it again after its end, with the same data, settings and log.
+    #[track_caller]
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.child.is_none(), "the server runs");
+        // One that was killed has left its run file.
+        let _ = fs::remove_file(self.data_dir().join("server.json"));
+        let log = File::options().append(true).open(&self.log_path).expect("the log file");
+        self.child = Some(serve(&self.env, self.data_dir.path(), log));
+        self.exit_is_checked = true;
+        self.wait_ready();
+    }
+
     /// Asserts that `faces audit` is clean; the answer.
     #[track_caller]
     pub(crate) fn audit(&self) -> Value {
@@ -375,6 +381,17 @@ fn command(env: &[(String, String)], directory: &Path) -> Command {
     command.env_clear().current_dir(directory);
     command.envs(env.iter().map(|(name, value)| (name, value)));
     command
+}
+
+#[track_caller]
+fn serve(env: &[(String, String)], directory: &Path, log: File) -> Child {
+    command(env, directory)
+        .arg("serve")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("the log's handle"))
+        .stderr(log)
+        .spawn()
+        .expect("the server starts")
 }
 
 fn shown(output: &Output) -> String {

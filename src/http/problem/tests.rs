@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use actix_web::{body::to_bytes, rt::System};
 
 use super::*;
-use crate::domain::{clock::UnixMicros, error_code::FundsReason};
+use crate::{
+    domain::{NanoUsd, Usage, clock::UnixMicros, error_code::FundsReason},
+    flows::failure::Finished,
+};
 
 const DIALECTS: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Faces];
 
@@ -41,6 +44,23 @@ fn every_code_in_three_dialects() {
         .map(|code| in_all_dialects(code.as_str(), &Failure::new(*code, "What is wrong.")))
         .collect();
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_a_finished_request_used_in_three_dialects() {
+    let mut failure = Failure::new(ErrorCode::AlreadyCompleted, "It has finished.");
+    let usage = Usage {
+        input_uncached: 10,
+        cache_read: 4,
+        cache_write_5m: 3,
+        cache_write_1h: 2,
+        output_text: 20,
+        reasoning: 5,
+    };
+    failure.finished = Some(Box::new(Finished { usage, cost: NanoUsd(123_456_789) }));
+    let done = in_all_dialects("done", &failure);
+    let running = Failure::new(ErrorCode::IdempotencyInProgress, "It runs.").retry_after(2_000);
+    insta::assert_snapshot!(done + &in_all_dialects("running", &running));
 }
 
 #[test]
