@@ -27,6 +27,8 @@ const TOKENS_FIRST: u64 = 100;
 /// Most content deltas of a stream.
 const DELTAS_MAX: u64 = 12;
 
+/// How long a provider says nothing before it breaks off.
+const STALL: Duration = Duration::from_secs(3);
 /// Numbers of requests from here on are those of long streams, see [`Plan::long`].
 const LONG_FIRST: u64 = 1 << 40;
 /// Most `max_tokens`; long streams count down from here.
@@ -82,7 +84,7 @@ pub(crate) enum Fate {
     Refused(u16),
     /// It breaks off after so many deltas (JSON: in its body).
     BreaksOff(usize),
-    /// Nothing more comes after so many deltas (JSON: after the head).
+    /// Nothing comes for a while after so many deltas (JSON: after the head); then it breaks off.
     Stalls(usize),
 }
 
@@ -281,7 +283,7 @@ impl Plan {
         ]);
         match self.fate {
             Fate::Whole => exchange.then_write(rest),
-            Fate::Stalls(_) => exchange.then(Step::Stall),
+            Fate::Stalls(_) => exchange.then(Step::Pause(STALL)),
             Fate::BreaksOff(_) | Fate::Refused(_) => exchange,
         }
     }
@@ -303,7 +305,9 @@ impl Plan {
                 Fate::BreaksOff(at) if at == n => {
                     return exchange.then(if self.resets { Step::Reset } else { Step::Fin });
                 }
-                Fate::Stalls(at) if at == n => return exchange.then(Step::Stall),
+                Fate::Stalls(at) if at == n => {
+                    return exchange.then(Step::Pause(STALL)).then(Step::Fin);
+                }
                 _ => exchange = exchange.then_write(record.clone()),
             }
         }

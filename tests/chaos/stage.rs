@@ -113,6 +113,8 @@ impl Stage {
     /// A connection to the database itself, past the relays.
     #[track_caller]
     pub(crate) fn ledger(&self) -> Ledger {
+        // Not while the database is down.
+        let _quiet = self.quiet();
         Ledger::open(&self.database.url)
     }
 
@@ -221,7 +223,6 @@ fn start_server(slot: &Slot, database: &TestDatabase, upstream: &Upstream) -> Te
         .env("FACES_LEDGER_WAIT_MS", wait_ms)
         .env("FACES_DB_ACQUIRE_TIMEOUT_MS", wait_ms)
         .env("FACES_SHUTDOWN_GRACE_MS", "2000")
-        .env("FACES_UPSTREAM_IDLE_TIMEOUT_MS", "2000")
         .env("RUST_LOG", "info")
         .start()
 }
