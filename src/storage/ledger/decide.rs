@@ -257,14 +257,17 @@ impl Decision {
     }
 
     /// Moves credit from an account that has enough to this instance's lease: what is missing to
-    /// `amount`, and a slice beyond that when there is plenty.
+    /// `amount`, and a slice beyond that when there is plenty and the account may spend (an extension
+    /// within its lease is granted from a frozen account too).
     fn grant(&mut self, leg: &Leg, amount: i64) -> Result<(), Contradiction> {
         let id = leg.account_id;
         let need = (amount - leg.aside.0).max(0);
         let is_new = self.books.leases.get(&id).is_none_or(|mine| mine.granted == mine.folded);
         let row = self.books.rows.get_mut(&id).ok_or(Contradiction::NoAccount(id))?;
         let available = row.available().0;
-        let share = if !leg.is_shared {
+        let share = if row.is_blocked() {
+            0
+        } else if !leg.is_shared {
             available
         } else if available / EXACT_BELOW < need {
             need

@@ -204,6 +204,33 @@ fn what_a_lease_has_aside_and_to_spare_counts_as_affordable() {
 }
 
 #[test]
+fn an_extension_within_its_lease_takes_no_slice_from_a_frozen_account() {
+    let id = AccountId::generate();
+    let mine = LeaseRow {
+        account_id: id,
+        granted: NanoUsd(50),
+        posted: NanoUsd::ZERO,
+        folded: NanoUsd::ZERO,
+    };
+    let frozen = AccountRow { leased: NanoUsd(50), leases: 1, ..row(id, 1_000, FLAG_FROZEN) };
+    let books =
+        Books { rows: BTreeMap::from([(id, frozen)]), leases: BTreeMap::from([(id, mine)]) };
+    let extend = HoldExtend {
+        hold_id: HoldId::generate(),
+        account_id: id,
+        cap_id: None,
+        from: NanoUsd(10),
+        to: NanoUsd(30),
+        legs: vec![Leg { aside: NanoUsd(20), ..leg(id, 100, true) }],
+    };
+    let batch = FlushBatch { extends: vec![extend], ..FlushBatch::default() };
+    let decision = decide(books, &batch).unwrap();
+    assert_eq!(decision.extends, [ExtendVerdict::Granted { amount: NanoUsd(30) }]);
+    // The statement that writes the rows refuses a grant from a frozen one, and with it the flush.
+    assert!(decision.changes.values().all(|change| change.grant == 0), "{decision:?}");
+}
+
+#[test]
 fn a_batch_that_contradicts_the_books_is_refused_whole() {
     let id = AccountId::generate();
     let books = || Books { rows: BTreeMap::from([(id, row(id, 10, 0))]), ..Books::default() };
