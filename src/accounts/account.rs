@@ -1,7 +1,7 @@
 //! One actor per live account: owns the account's leases in memory.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use super::{
     messages::{AskAgain, Changed, Durable, EndHold, OpenHoldRequest, Passivate, Seen, Sweep},
     outcome::HoldTerms,
     presence::{Presence, Watch},
-    registry::{AccountRegistry, Exited, Idle},
+    registry::{AccountRegistry, Exited, Idle, Revive},
     writer::{EnqueueEnd, EnqueueOpen, EnqueueReturn, LedgerWriter, Waiter},
 };
 use crate::domain::{AccountId, HoldId, ledger::AccountRow};
@@ -79,7 +79,7 @@ pub(super) struct AccountActor {
     pub(super) core: AccountCore,
     pub(super) shared: AccountShared,
     /// Holds that are being made larger. Bounded by the open holds.
-    pub(super) extensions: HashMap<HoldId, Extension>,
+    pub(super) extensions: BTreeMap<HoldId, Extension>,
     /// Holds that wait for what the lease is about to get. Bounded by the gate's places.
     parked: VecDeque<OpenHoldRequest>,
     demand: Demand,
@@ -88,6 +88,9 @@ pub(super) struct AccountActor {
     used: Instant,
     /// When the oldest question that waits for its answer was asked.
     asked: Option<Instant>,
+    /// It has told the registry that it has nothing to do, and takes no work any more: what it took
+    /// would be forgotten with it.
+    is_leaving: bool,
     /// Nothing is kept until then, by this actor's clock.
     exact_until_ms: u64,
     link: Option<Arc<Link>>,
@@ -99,13 +102,14 @@ impl AccountActor {
         let registry = shared.registry.clone();
         Self {
             core: AccountCore::new(account),
-            extensions: HashMap::new(),
+            extensions: BTreeMap::new(),
             parked: VecDeque::new(),
             demand: Demand::default(),
             presence: Presence::new(shared.watch.clone(), account),
             born: Instant::now(),
             used: Instant::now(),
             asked: None,
+            is_leaving: false,
             exact_until_ms: 0,
             link: None,
             shared,
@@ -143,6 +147,11 @@ impl AccountActor {
     fn open(&mut self, open: OpenHoldRequest) -> Result<(), Violation> {
         let Some(link) = self.link.clone() else { return Ok(()) };
         if open.reply.is_closed() {
+            return Ok(());
+        }
+        if self.is_leaving {
+            // Sent before the registry forgot this actor; by then the next one takes it.
+            drop(deliver(&self.shared.registry, Revive(open)));
             return Ok(());
         }
         let policy = self.policy();
@@ -358,7 +367,7 @@ impl Handler<Sweep> for AccountActor {
     type Result = ();
 
     fn handle(&mut self, Sweep { idle }: Sweep, _ctx: &mut Self::Context) {
-        if self.core.holds() != 0 || self.used.elapsed() < idle {
+        if self.is_leaving || self.core.holds() != 0 || self.used.elapsed() < idle {
             return;
         }
         self.give_back(0);
@@ -367,6 +376,7 @@ impl Handler<Sweep> for AccountActor {
             let exit = &self.exit;
             let message = Idle { account: exit.account, generation: exit.generation };
             drop(deliver(&exit.registry, message));
+            self.is_leaving = true;
         }
         self.conclude(Ok(()));
     }
