@@ -18,6 +18,7 @@ pub(super) struct Gate {
     /// nobody else can take over (SQLite).
     live_until_ms: AtomicU64,
     draining: AtomicBool,
+    closing: AtomicBool,
     failing: AtomicBool,
     stopped: OnceLock<String>,
     waiting: AtomicU64,
@@ -30,6 +31,7 @@ impl Gate {
             born: Instant::now(),
             live_until_ms: AtomicU64::new(u64::MAX),
             draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             stopped: OnceLock::new(),
             waiting: AtomicU64::new(0),
@@ -47,7 +49,7 @@ impl Gate {
 
     /// Whether this instance may still act on its holds.
     pub(super) fn is_live(&self) -> bool {
-        if self.stopped.get().is_some() {
+        if self.stopped.get().is_some() || self.closing.load(Ordering::Acquire) {
             return false;
         }
         let until = self.live_until_ms.load(Ordering::Acquire);
@@ -56,6 +58,12 @@ impl Gate {
 
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// The instance is about to be closed: its holds are not its own any more, whenever the answer
+    /// comes.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    hash::{BuildHasherDefault, DefaultHasher},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -70,8 +71,10 @@ pub struct DrainReport {
     pub holds_recovered: u64,
 }
 
-/// Live actors, by account. Read by every thread, written by the registry.
-pub(super) type Live = RwLock<HashMap<AccountId, Addr<AccountActor>>>;
+/// Live actors, by account, in the same order in every run of a simulation. Read by every thread,
+/// written by the registry.
+pub(super) type Live =
+    RwLock<HashMap<AccountId, Addr<AccountActor>, BuildHasherDefault<DefaultHasher>>>;
 
 /// The way from a hold back to the ledger.
 #[derive(Debug)]
@@ -385,6 +388,7 @@ impl Accounts {
         };
         let drained = link.writer.send(Drain).await.map_err(|_| stopped())?;
         drained.await.map_err(|_| stopped())?;
+        link.gate.close();
         let holds_recovered = self.inner.store.close(self.inner.instance).await?;
         link.gate.stop("drained".to_owned());
         Ok(DrainReport { holds_recovered })
