@@ -19,6 +19,14 @@ check:
 test *FILTER:
     cargo test --workspace {{FILTER}}
 
+# Play COUNT seeds of the ledger's simulation from SEED on, optimised; a failure says how to replay it
+sim COUNT="100000" SEED="0":
+    SIM_SEEDS={{COUNT}} SIM_SEED={{SEED}} cargo test --release -p faces --lib -- sim::the_seed --nocapture
+
+# Visit STATES states of the ledger's protocol for each pair of policies, and walk WALKS times at random
+check-protocol STATES="1000000" WALKS="100000":
+    CHECK_STATES={{STATES}} CHECK_WALKS={{WALKS}} cargo test --release -p faces --lib -- protocol:: --nocapture
+
 # The house rules alone: import table, sizes, headers
 rules:
     cargo test --test architecture

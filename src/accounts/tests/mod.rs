@@ -3,7 +3,9 @@
 mod faults;
 mod growing;
 mod money;
+mod protocol;
 mod retained;
+mod sim;
 
 use std::{
     collections::VecDeque,

@@ -343,7 +343,11 @@ impl Tx {
 
 /// The reply of a flush that was committed before, from what it left in the books. A denial is told
 /// with the rows of now.
-fn read_back(batch: &FlushBatch, books: Books, amounts: &BTreeMap<HoldId, NanoUsd>) -> FlushReply {
+pub(super) fn read_back(
+    batch: &FlushBatch,
+    books: Books,
+    amounts: &BTreeMap<HoldId, NanoUsd>,
+) -> FlushReply {
     let open = |open: &HoldOpen| {
         if let Some(&amount) = amounts.get(&open.hold_id) {
             // What was affordable then is not known any more; the hold itself was.

@@ -26,6 +26,8 @@ mod decide;
 mod flush;
 mod idem;
 mod instance;
+#[cfg(test)]
+pub(crate) mod memory;
 mod payload;
 mod recovery;
 mod rows;
