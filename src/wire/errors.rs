@@ -30,7 +30,8 @@ impl<'a> ErrorBody<'a> {
         Self { code, message, param: None, request_id: None, extra: &[] }
     }
 
-    fn openai_object(&self) -> Map<String, Value> {
+    /// OpenAI's error object.
+    pub(crate) fn openai_object(&self) -> Map<String, Value> {
         let mut error = Map::new();
         error.insert("message".to_owned(), json!(self.message));
         error.insert("type".to_owned(), json!(self.code.row().openai_type));
@@ -38,6 +39,18 @@ impl<'a> ErrorBody<'a> {
         error.insert("code".to_owned(), json!(self.code.as_str()));
         self.add_extra(&mut error);
         error
+    }
+
+    /// Anthropic's error object; extra fields and our code stand in its `details`.
+    pub(crate) fn anthropic_object(&self) -> Value {
+        let mut details = Map::new();
+        details.insert("error_code".to_owned(), json!(self.code.as_str()));
+        self.add_extra(&mut details);
+        json!({
+            "type": self.code.row().anthropic_type,
+            "message": self.message,
+            "details": details,
+        })
     }
 
     fn add_extra(&self, object: &mut Map<String, Value>) {
@@ -58,20 +71,12 @@ pub fn openai_error_json(error: &ErrorBody<'_>) -> Bytes {
     bytes(&json!({ "error": error.openai_object(), "detail": error.message }))
 }
 
-/// Anthropic's body: `{"type":"error","error":{"type","message",…},"request_id":"…"}`. Extra
-/// fields and our code stand in `error.details`.
+/// Anthropic's body: `{"type":"error","error":{"type","message",…},"request_id":"…"}`.
 #[must_use]
 pub fn anthropic_error_json(error: &ErrorBody<'_>) -> Bytes {
-    let mut details = Map::new();
-    details.insert("error_code".to_owned(), json!(error.code.as_str()));
-    error.add_extra(&mut details);
     bytes(&json!({
         "type": "error",
-        "error": {
-            "type": error.code.row().anthropic_type,
-            "message": error.message,
-            "details": details,
-        },
+        "error": error.anthropic_object(),
         "request_id": error.request_id,
     }))
 }

@@ -8,6 +8,10 @@ use super::usage::{self, AnthropicUsage, Implausible};
 
 /// Bytes of output text per token where nobody counted: the usual figure for English text.
 const BYTES_PER_TOKEN: u64 = 4;
+/// Bytes of output text per token where a provider must not have counted more: code and Chinese or
+/// Japanese text have two to three. One byte per token, the true bound, would let a stream of plain
+/// English end at a quarter of what it is worth.
+const BYTES_PER_TOKEN_BOUND: u64 = 2;
 
 /// Why a response ended, in OpenAI's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +95,10 @@ impl Count {
     fn tokens(self) -> u64 {
         self.deltas.max(self.bytes.div_ceil(BYTES_PER_TOKEN))
     }
+
+    fn tokens_max(self) -> u64 {
+        self.deltas.max(self.bytes.div_ceil(BYTES_PER_TOKEN_BOUND))
+    }
 }
 
 impl Meter {
@@ -132,6 +140,30 @@ impl Meter {
                 (usage, UsageBasis::Counted)
             }
         }
+    }
+
+    /// What the provider may have counted by now: never less than [`Self::usage_reading`].
+    ///
+    /// The bill of a running stream is only known at its end, so credit for more than our own count
+    /// must be there while it runs. Input is what the provider told, else `input_max`; output that
+    /// nobody counted is the larger of the number of deltas (a delta carries a token at least) and
+    /// half of its bytes. A final usage is its own bound.
+    #[must_use]
+    pub fn usage_bound(&self, input_max: &Usage) -> Usage {
+        let told = match self.reported {
+            Some(usage) if self.is_final => return usage,
+            Some(usage) => usage,
+            None => *input_max,
+        };
+        let counted = self.text.tokens_max().saturating_add(self.reasoning.tokens_max());
+        let missing = counted.saturating_sub(told.output_total());
+        Usage { output_text: told.output_text.saturating_add(missing), ..told }
+    }
+
+    /// Bytes of text and reasoning so far: what a client would see of the response.
+    #[must_use]
+    pub const fn content_bytes(&self) -> u64 {
+        self.text.bytes.saturating_add(self.reasoning.bytes)
     }
 
     /// Whether the upstream has produced any output.

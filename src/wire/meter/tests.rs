@@ -97,3 +97,43 @@ fn a_usage_without_input_tokens_is_counted_instead_of_giving_the_input_away() {
     assert_eq!((usage.input_uncached, usage.output_text, basis), (50, 2, UsageBasis::Counted));
     assert!(!meter.implausible());
 }
+
+proptest::proptest! {
+    /// The bound is what keeps a running stream within its hold, so it may never be below the bill.
+    #[test]
+    fn the_bound_is_never_below_the_reading(
+        deltas in proptest::collection::vec((0_u64..40, proptest::bool::ANY), 0..20),
+        told in proptest::option::of((0_u64..500, 0_u64..500, proptest::bool::ANY)),
+    ) {
+        let mut meter = Meter::new(0);
+        for (bytes, is_text) in deltas {
+            if is_text { meter.note_text(bytes) } else { meter.note_reasoning(bytes) }
+        }
+        if let Some((prompt, completion, is_final)) = told {
+            let text = format!(r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion}}}"#);
+            meter.note_openai_usage(&RawValue::from_string(text).unwrap(), is_final);
+        }
+        let (usage, _) = meter.usage_reading(50);
+        let bound = meter.usage_bound(&Usage { input_uncached: 200, ..Usage::default() });
+        proptest::prop_assert!(usage.output_total() <= bound.output_total(), "{usage:?} {bound:?}");
+        proptest::prop_assert!(usage.input_total() <= bound.input_total(), "{usage:?} {bound:?}");
+    }
+}
+
+#[test]
+fn the_bound_is_half_of_the_bytes_or_the_deltas_until_the_provider_tells_the_end() {
+    let input_max = Usage { cache_write_1h: 200, ..Usage::default() };
+    let mut meter = Meter::new(0);
+    meter.note_text(9);
+    let bound = meter.usage_bound(&input_max);
+    assert_eq!((bound.cache_write_1h, bound.output_total()), (200, 5));
+    (0..6).for_each(|_| meter.note_text(1));
+    assert_eq!(meter.usage_bound(&input_max).output_total(), 8, "7 deltas, 15 bytes");
+    let usage = r#"{"prompt_tokens":100,"completion_tokens":3}"#;
+    let usage = RawValue::from_string(usage.to_owned()).unwrap();
+    meter.note_openai_usage(&usage, false);
+    let bound = meter.usage_bound(&input_max);
+    assert_eq!((bound.input_uncached, bound.cache_write_1h, bound.output_total()), (100, 0, 8));
+    meter.note_openai_usage(&usage, true);
+    assert_eq!(meter.usage_bound(&input_max), meter.usage_reading(0).0, "the provider's own");
+}

@@ -9,6 +9,7 @@ use crate::{
     domain::Usage,
     wire::{
         FinishReason, Meter, SseRecord, UpstreamFault, UpstreamFormat,
+        errors::ErrorBody,
         raw::{self, RawObject},
         sse,
         translate::STRUCTURED_OUTPUT_TOOL,
@@ -16,7 +17,7 @@ use crate::{
     },
 };
 
-use super::{ChatStreamOptions, StreamStep};
+use super::{ChatStreamOptions, StreamStep, cut_off};
 
 /// The state of one response.
 #[derive(Debug)]
@@ -65,6 +66,9 @@ pub(super) struct Events {
     meter: Meter,
     stop_seen: bool,
     fault: Option<UpstreamFault>,
+    /// The content block that is open after the last event, and the one that was before it.
+    block: Option<u64>,
+    block_before: Option<u64>,
 }
 
 /// An event of the stream.
@@ -76,7 +80,13 @@ pub(super) struct Event<'a> {
 
 impl Events {
     pub(super) fn new(context_tokens_max: u64) -> Self {
-        Self { meter: Meter::new(context_tokens_max), stop_seen: false, fault: None }
+        Self {
+            meter: Meter::new(context_tokens_max),
+            stop_seen: false,
+            fault: None,
+            block: None,
+            block_before: None,
+        }
     }
 
     pub(super) const fn meter(&self) -> &Meter {
@@ -85,6 +95,11 @@ impl Events {
 
     pub(super) const fn is_complete(&self) -> bool {
         self.stop_seen && self.fault.is_none()
+    }
+
+    /// The content block that is open for a client that has not seen the last event.
+    pub(super) const fn block_before(&self) -> Option<u64> {
+        self.block_before
     }
 
     /// The record's event, metered; `None` when it has none (or comes after the end).
@@ -133,6 +148,14 @@ impl Events {
             }
         };
         self.note(&kind, &part, object.get("usage"));
+        self.block_before = self.block;
+        match kind.as_ref() {
+            "content_block_start" => {
+                self.block = object.get("index").and_then(|index| index.get().parse().ok());
+            }
+            "content_block_stop" => self.block = None,
+            _ => {}
+        }
         Ok(Some(Event { kind, part }))
     }
 
@@ -381,6 +404,12 @@ impl AnthropicStream {
         }
         let reason = super::super::completion::openai_finish(told, self.tools > 0);
         out.push_back(self.chunk("{}", &raw::json_string(reason.as_str())));
+    }
+
+    /// The chunk that ends the answer.
+    pub(super) fn cut_off(&mut self, error: &ErrorBody<'_>, out: &mut VecDeque<Bytes>) {
+        self.start(out);
+        out.push_back(cut_off::openai_chunk(&self.head, 0, error, self.options.include_usage));
     }
 
     pub(super) fn usage_chunk(&self, usage: &Usage, extra: &[(&str, &RawValue)]) -> Bytes {

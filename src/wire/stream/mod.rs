@@ -6,6 +6,7 @@
 //! [`UpstreamFault::Truncated`].
 
 mod anthropic;
+mod cut_off;
 mod openai;
 mod proxy;
 mod template;
@@ -17,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::Usage;
 
-use super::{Meter, SseRecord, UpstreamFault, UpstreamFormat};
+use super::{Meter, SseRecord, UpstreamFault, UpstreamFormat, errors::ErrorBody};
 
 pub(crate) use openai::tool_bytes;
 pub use proxy::{ProxyStep, ProxyStream, ProxyStreamOptions, read_native_usage};
@@ -107,6 +108,16 @@ impl ChatStream {
         match &self.0 {
             Inner::OpenAi(stream) => stream.usage_chunk(usage, extra),
             Inner::Anthropic(stream) => stream.usage_chunk(usage, extra),
+        }
+    }
+
+    /// Ends the answer where its credit ran out, for a client that has seen the chunks of all records
+    /// but the last one pushed: appends a chunk with `finish_reason: "length"` and `error` in it for
+    /// each choice that has not finished. No record may be pushed after it.
+    pub fn cut_off(&mut self, error: &ErrorBody<'_>, out: &mut VecDeque<Bytes>) {
+        match &mut self.0 {
+            Inner::OpenAi(stream) => stream.cut_off(error, out),
+            Inner::Anthropic(stream) => stream.cut_off(error, out),
         }
     }
 

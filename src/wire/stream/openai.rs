@@ -10,12 +10,13 @@ use crate::{
     domain::{ErrorCode, Usage},
     wire::{
         FinishReason, Meter, SseRecord, UpstreamFault,
+        errors::ErrorBody,
         raw::{self, Edit, RawObject, Text},
         sse, upstream_error, usage,
     },
 };
 
-use super::{ChatStreamOptions, StreamStep, template::Templates};
+use super::{ChatStreamOptions, StreamStep, cut_off, template::Templates};
 
 /// Reads an OpenAI stream; with a [`View`] it also writes the client's chunks.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct OpenAiStream {
     templates: Templates,
     /// Choices by index that have begun and have not finished.
     open_choices: u128,
+    /// Those that have begun and not finished for a client that has not seen the last record.
+    open_before: u128,
     finish_seen: bool,
     done_seen: bool,
     fault: Option<UpstreamFault>,
@@ -32,6 +35,8 @@ pub(super) struct OpenAiStream {
     usage: Option<Box<RawValue>>,
     /// The upstream's `created`.
     created: Option<i64>,
+    /// The upstream's `model` as JSON, for the records that a proxy writes itself.
+    model: Option<String>,
 }
 
 /// How the client's chunks differ from the upstream's.
@@ -104,11 +109,13 @@ impl OpenAiStream {
             meter: Meter::new(context_tokens_max),
             templates: Templates::default(),
             open_choices: 0,
+            open_before: 0,
             finish_seen: false,
             done_seen: false,
             fault: None,
             usage: None,
             created: None,
+            model: None,
         }
     }
 
@@ -138,6 +145,7 @@ impl OpenAiStream {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
+        self.open_before = self.open_choices;
         let read = self.read_data(record);
         if let Err(fault) = &read {
             self.fault = Some(fault.clone());
@@ -194,6 +202,9 @@ impl OpenAiStream {
         }
         if self.created.is_none() {
             self.created = object.get("created").and_then(|value| value.get().parse().ok());
+        }
+        if self.view.is_none() && self.model.is_none() {
+            self.model = object.text("model").map(|model| raw::json_string(&model));
         }
         for choice in choices {
             let index = choice.index.unwrap_or(0);
@@ -257,21 +268,36 @@ impl OpenAiStream {
     }
 
     pub(super) fn usage_chunk(&self, usage: &Usage, extra: &[(&str, &RawValue)]) -> Bytes {
-        let (model, fallback_id, created) = match &self.view {
-            Some(view) => (view.model.as_str(), view.fallback_id.as_str(), view.created),
-            None => ("null", "null", 0),
-        };
-        let id = self.meter.upstream_id().map(raw::json_string);
         let usage = match &self.usage {
             Some(usage) => extended(usage, extra),
             None => Cow::Owned(usage::openai_object(usage, extra)),
         };
-        let chunk = format!(
-            r#"{{"id":{},"object":"chat.completion.chunk","created":{},"model":{model},"choices":[],"usage":{usage}}}"#,
+        let chunk = format!(r#"{}"choices":[],"usage":{usage}}}"#, self.head());
+        sse::one_line(Bytes::from(chunk))
+    }
+
+    /// The chunks that end each choice which is open for a client that has not seen the last record.
+    pub(super) fn cut_off(&self, error: &ErrorBody<'_>, out: &mut VecDeque<Bytes>) {
+        // Where none has begun, the first would have.
+        let open = if self.open_before == 0 { 1 } else { self.open_before };
+        let include_usage = self.view.as_ref().is_some_and(|view| view.include_usage);
+        let head = self.head();
+        let open = (0..u128::BITS).filter(|index| open >> index & 1 == 1);
+        out.extend(open.map(|index| cut_off::openai_chunk(&head, index, error, include_usage)));
+    }
+
+    /// `{"id":…,"object":…,"created":…,"model":…,` of the chunks that are made here.
+    fn head(&self) -> String {
+        let (model, fallback_id, created) = match &self.view {
+            Some(view) => (view.model.as_str(), view.fallback_id.as_str(), view.created),
+            None => (self.model.as_deref().unwrap_or("null"), "null", 0),
+        };
+        let id = self.meter.upstream_id().map(raw::json_string);
+        format!(
+            r#"{{"id":{},"object":"chat.completion.chunk","created":{},"model":{model},"#,
             id.as_deref().unwrap_or(fallback_id),
             self.created.unwrap_or(created),
-        );
-        sse::one_line(Bytes::from(chunk))
+        )
     }
 }
 

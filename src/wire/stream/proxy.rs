@@ -1,12 +1,22 @@
 //! The tee of the native proxies: records pass untouched and are metered.
 
-use crate::wire::{
-    Meter, SseRecord, UpstreamFault, UpstreamFormat,
-    completion::{self, CompletionOptions},
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    domain::Usage,
+    wire::{
+        Meter, SseRecord, UpstreamFault, UpstreamFormat,
+        completion::{self, CompletionOptions},
+        errors::ErrorBody,
+        sse,
+    },
 };
 
 use super::{
     anthropic::Events,
+    cut_off,
     openai::{OpenAiStream, Read},
 };
 
@@ -95,6 +105,31 @@ impl ProxyStream {
         if complete { Ok(()) } else { Err(UpstreamFault::Truncated) }
     }
 
+    /// The records that end the response where its credit ran out, in the provider's format, for a
+    /// client that has seen all records but the last one pushed: a finish that says that the limit
+    /// was reached, with `error` in it, `usage` (for OpenAI's format: if it was asked for) and the
+    /// terminal record.
+    #[must_use]
+    pub fn cut_off(&self, usage: &Usage, error: &ErrorBody<'_>) -> Bytes {
+        let stream = match &self.inner {
+            Inner::OpenAi(stream) => stream,
+            Inner::Anthropic(events) => {
+                return cut_off::anthropic_records(events.block_before(), usage, error).freeze();
+            }
+        };
+        let mut chunks = VecDeque::new();
+        stream.cut_off(error, &mut chunks);
+        if !self.hide_usage {
+            chunks.push_back(stream.usage_chunk(usage, &[]));
+        }
+        let mut out = BytesMut::new();
+        for chunk in chunks {
+            sse::encode_data(&chunk, &mut out);
+        }
+        out.extend_from_slice(sse::DONE_RECORD);
+        out.freeze()
+    }
+
     /// What the response has used so far.
     #[must_use]
     pub fn meter(&self) -> &Meter {
@@ -112,7 +147,7 @@ impl ProxyStream {
 /// its status.
 pub fn read_native_usage(
     format: UpstreamFormat,
-    body: &bytes::Bytes,
+    body: &Bytes,
     context_tokens_max: u64,
 ) -> Result<Meter, UpstreamFault> {
     let options = CompletionOptions {

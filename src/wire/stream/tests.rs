@@ -12,6 +12,8 @@ use crate::{
 
 use super::*;
 
+mod cut_off;
+
 fn options(include_usage: bool) -> ChatStreamOptions<'static> {
     ChatStreamOptions {
         model_echo: "alice@m",
