@@ -278,6 +278,7 @@ fn flow_options(settings: &Settings) -> FlowOptions {
     FlowOptions {
         markup_bps: i64::from(settings.markup_bps),
         charge_partial_on_upstream_error: settings.charge_partial_on_upstream_error,
+        hold_slice_tokens: settings.limits.hold_slice_tokens,
         upstream_body_bytes_max: settings.limits.upstream_body_bytes_max,
         sse_record_bytes_max: usize::try_from(settings.limits.sse_record_bytes_max)
             .unwrap_or(usize::MAX),

@@ -98,6 +98,10 @@ pub struct Limits {
     #[arg(long, env = "FACES_LEDGER_QUEUE_OPS_MAX", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub ledger_queue_ops_max: u32,
 
+    /// Output tokens that a running stream holds at a time; it takes more as it goes on (small: an account can run more streams at once; large: fewer writes)
+    #[arg(long, env = "FACES_HOLD_SLICE_TOKENS", default_value_t = 4_096, value_parser = clap::value_parser!(u64).range(256..=1_000_000_000))]
+    pub hold_slice_tokens: u64,
+
     /// Longest wait for a hold or a settlement to become durable, ms
     #[arg(long, env = "FACES_LEDGER_WAIT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub ledger_wait_ms: u64,

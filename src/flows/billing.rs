@@ -1,10 +1,13 @@
 //! One client request's money, from the hold to its one resolution.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestTrace};
 use crate::{
-    accounts::{Accounts, Hold, HoldError, HoldRequest, Outcome, Payer},
+    accounts::{Accounts, CreditExhausted, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
         ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
         ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve, IdemClaim, StoredResponse},
@@ -77,8 +80,8 @@ impl End {
 }
 
 impl Flows {
-    /// Reserves the worst case of a request and returns its guard, with the `max_tokens` to send
-    /// upstream when less than the worst case was granted.
+    /// Reserves what a request needs to begin and returns its guard, with the `max_tokens` to send
+    /// upstream when the account can't afford the worst case.
     ///
     /// # Errors
     /// 402 with its reason, 503 when the ledger can't promise anything; nothing is held then.
@@ -103,33 +106,34 @@ impl Flows {
             key_id: caller.key_id,
             face_id,
             amount: ask.amount,
-            funds_min: ask.amount_min,
+            funds_min: ask.funds_min,
             cap_id: caller.budget.map(|budget| budget.cap_id),
             legs: Vec::new(),
             price_id: price.id,
             model: model.id.clone(),
             idem: idem.map(Box::new),
         };
+        let mut clamp = None;
         // With an idempotency key a free request takes a hold (of 0) too, which claims the key.
-        let (guard, granted) = if rate.prices.is_free() && open.idem.is_none() {
+        let guard = if rate.prices.is_free() && open.idem.is_none() {
             self.refuse_blocked(caller).await?;
-            let accounts = self.inner.accounts.clone();
-            (Guard::Free { open: Box::new(open), accounts }, ask.amount)
+            Guard::Free { open: Box::new(open), accounts: self.inner.accounts.clone() }
         } else {
-            let (amount_max, slice) = (open.amount, NanoUsd::ZERO);
-            let request = HoldRequest { open, rate, amount_max, slice };
             let budget = caller.budget.as_ref();
-            budget.map_or(Ok(()), |budget| budget.refuse_spent(ask.amount_min))?;
+            budget.map_or(Ok(()), |budget| budget.refuse_spent(ask.funds_min))?;
+            let request = HoldRequest { open, rate, amount_max: ask.amount_max, slice: ask.slice };
             let held = self.inner.accounts.hold(request).await;
-            let hold = held.map_err(|error| {
-                failure::refused_hold(error, ask.amount_min, budget, |amount| {
+            let mut hold = held.map_err(|error| {
+                failure::refused_hold(error, ask.funds_min, budget, |amount| {
                     estimate.affordable(&rate, amount)
                 })
             })?;
-            let granted = hold.amount();
-            (Guard::Hold(hold), granted)
+            clamp = estimate.clamp(&rate, &ask, hold.affordable());
+            if let Some(clamp) = clamp {
+                hold.limit(clamp.amount_max);
+            }
+            Guard::Hold(hold)
         };
-        let clamp = estimate.clamp(&rate, ask.amount, granted);
         let billing = Billing {
             guard: Some(guard),
             rate,
@@ -140,7 +144,19 @@ impl Flows {
             status: 0,
             trace: trace.clone(),
         };
-        Ok((billing, clamp))
+        Ok((billing, clamp.map(|clamp| clamp.max_tokens)))
+    }
+
+    /// Output tokens that an answer holds at a time; `None`: it must be held whole. A JSON answer can't
+    /// be metered on its way, nor a stream that does not show all that is billed.
+    pub(super) fn slice_tokens(
+        &self,
+        model: &Model,
+        stream: bool,
+        asks_for_reasoning: bool,
+    ) -> Option<u64> {
+        let is_metered = stream && !model.hides_output(asks_for_reasoning);
+        is_metered.then_some(self.inner.options.hold_slice_tokens)
     }
 
     /// A free model needs no credit, but an account that may spend.
@@ -215,6 +231,43 @@ impl Billing {
     /// Remembers what would be billed if the client left now.
     pub(super) const fn note(&mut self, usage: Usage, basis: UsageBasis) {
         self.noted = Some((usage, basis));
+    }
+
+    /// Notes how far a running answer has come: what would be billed now, and what the provider may
+    /// have counted. More credit is asked for in time, and a checkpoint written now and then.
+    pub(super) fn progress(&mut self, usage: Usage, basis: UsageBasis, bound: &Usage) {
+        self.note(usage, basis);
+        if let Some(Guard::Hold(hold)) = &mut self.guard {
+            hold.progress(usage, basis, bound);
+        }
+    }
+
+    /// Whether the credit that is held pays for `usage`.
+    pub(super) fn covers(&self, usage: &Usage) -> bool {
+        match &self.guard {
+            Some(Guard::Hold(hold)) => {
+                self.rate.charge_rounding_up(usage).is_some_and(|cost| cost <= hold.amount())
+            }
+            Some(Guard::Free { .. }) | None => true,
+        }
+    }
+
+    /// Ready when the credit pays for what was noted last. What is read on for a client that has
+    /// left is not shown to anybody, so it waits for nothing.
+    ///
+    /// # Errors
+    /// [`CreditExhausted`]: it does not, and there is no more.
+    ///
+    /// # Cancel safety
+    /// Polling again asks again.
+    pub(super) fn poll_covered(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), CreditExhausted>> {
+        match &mut self.guard {
+            Some(Guard::Hold(hold)) if !self.trace.has_client_left() => hold.poll_covered(cx),
+            Some(Guard::Hold(_) | Guard::Free { .. }) | None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Settles: durable when it returns (gate 2).

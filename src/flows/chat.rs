@@ -58,7 +58,9 @@ impl Flows {
             return Ok(Reply::Replayed(stored));
         }
         let persona = persona_of(&target, &request);
-        let estimate = estimate_of(&target, &request, persona.as_deref());
+        let mut estimate = estimate_of(&target, &request, persona.as_deref());
+        estimate.slice_tokens =
+            self.slice_tokens(&target.model, request.stream(), request.asks_for_reasoning());
         let face_id = target.face.as_ref().map(|face| face.id);
         let (mut billing, clamp) =
             self.open_billing(caller, face_id, &target.model, &estimate, idem, trace).await?;

@@ -14,12 +14,15 @@ use super::{
     billing::Billing,
     chat::Job,
     drains::Relay,
-    stream_money::{Closing, StreamMoney},
+    failure,
+    stream_money::{Closing, Ending, MoneyTerms, StreamMoney},
 };
 use crate::{
-    domain::clock,
+    domain::{ErrorCode, clock},
     providers::{UpstreamBody, UpstreamResponse},
-    wire::{ChatStream, ChatStreamOptions, SseDecoder, StreamStep, UpstreamFault},
+    wire::{
+        ChatStream, ChatStreamOptions, SseDecoder, StreamStep, UpstreamFault, errors::ErrorBody,
+    },
 };
 
 /// One thing to send to the client, in order.
@@ -44,9 +47,11 @@ pub struct ChatSession {
     decoder: SseDecoder,
     translator: ChatStream,
     chunks: VecDeque<Bytes>,
+    /// What the last record made, while the credit that is held does not pay for it. Nothing is
+    /// read meanwhile.
+    withheld: Option<VecDeque<Bytes>>,
     tail: VecDeque<ChatEvent>,
     money: StreamMoney,
-    input_tokens_estimate: u64,
     include_usage: bool,
 }
 
@@ -78,13 +83,16 @@ impl ChatSession {
             decoder: SseDecoder::new(flows.inner.options.sse_record_bytes_max),
             translator: ChatStream::new(model.provider.format, options),
             chunks: VecDeque::new(),
+            withheld: None,
             tail: VecDeque::new(),
             money: StreamMoney::new(
                 billing,
-                job.estimate.input_tokens_estimate,
-                flows.inner.options.charge_partial_on_upstream_error,
+                MoneyTerms {
+                    input_tokens_estimate: job.estimate.input_tokens_estimate,
+                    input_max: job.estimate.input_max(&model.prices),
+                    charge_partial: flows.inner.options.charge_partial_on_upstream_error,
+                },
             ),
-            input_tokens_estimate: job.estimate.input_tokens_estimate,
             include_usage: job.request.include_usage(),
         };
         session.first_event().await?;
@@ -109,6 +117,11 @@ impl ChatSession {
 
     /// Makes one step; `false` when there is nothing left to do.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.withheld.is_some() {
+            let covered = ready!(self.money.poll_covered(cx));
+            self.decided(covered.is_ok());
+            return Poll::Ready(true);
+        }
         if self.money.is_relaying() {
             let read = match &mut self.body {
                 Some(body) => ready!(body.poll_next(cx)),
@@ -126,52 +139,81 @@ impl ChatSession {
 
     fn read(&mut self, read: Option<Result<Bytes, crate::providers::ProviderError>>) {
         match read {
-            Some(Ok(_)) if !self.money.may_release() => {
-                self.end(Some(super::failure::ledger_unavailable()));
-            }
+            Some(Ok(_)) if !self.money.may_release() => self.fail(failure::ledger_unavailable()),
             Some(Ok(chunk)) => {
                 self.decoder.push(chunk);
                 self.decode();
             }
-            Some(Err(error)) => self.end(Some(error.into())),
-            None => {
-                let ended = self.translator.end_of_body(&mut self.chunks);
-                self.end(ended.err().map(Failure::from));
-            }
+            Some(Err(error)) => self.fail(error),
+            None => match self.translator.end_of_body(&mut self.chunks) {
+                Ok(()) => self.end(Ending::Complete),
+                Err(fault) => self.fail(fault),
+            },
         }
     }
 
     fn decode(&mut self) {
         loop {
-            match self.decoder.next() {
-                Ok(Some(record)) => match self.translator.push(&record, &mut self.chunks) {
-                    StreamStep::Continue => {}
-                    StreamStep::Ended => return self.end(None),
-                    StreamStep::Failed(fault) => return self.end(Some(fault.into())),
-                },
-                Ok(None) => return,
-                Err(error) => return self.end(Some(UpstreamFault::from(error).into())),
+            let record = match self.decoder.next() {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(error) => return self.fail(UpstreamFault::from(error)),
+            };
+            let shown = self.chunks.len();
+            match self.translator.push(&record, &mut self.chunks) {
+                StreamStep::Continue if self.money.covers(self.translator.meter()) => {}
+                StreamStep::Continue => {
+                    self.withheld = Some(self.chunks.split_off(shown));
+                    break;
+                }
+                StreamStep::Ended => return self.end(Ending::Complete),
+                StreamStep::Failed(fault) => return self.fail(fault),
             }
+        }
+        self.money.progress(self.translator.meter());
+    }
+
+    /// It is known whether there is credit for what was withheld.
+    fn decided(&mut self, is_covered: bool) {
+        let withheld = self.withheld.take();
+        if !is_covered {
+            self.end(Ending::Exhausted);
+        } else if self.money.may_release() {
+            self.chunks.extend(withheld.into_iter().flatten());
+            self.decode();
+        } else {
+            self.fail(failure::ledger_unavailable());
         }
     }
 
-    fn end(&mut self, failure: Option<Failure>) {
+    fn fail(&mut self, failure: impl Into<Failure>) {
+        self.end(Ending::Failed(failure.into()));
+    }
+
+    fn end(&mut self, ending: Ending) {
+        // Dropped, the body cancels the call.
         if let Some(body) = self.body.take()
-            && failure.is_none()
+            && matches!(ending, Ending::Complete)
         {
             // Its own end was seen: the connection can be used again.
             body.release();
         }
-        self.money.end(self.translator.meter(), failure);
+        self.money.end(self.translator.meter(), ending);
     }
 
     fn close(&mut self, closing: Closing) {
         let bill = match closing {
             Closing::Complete(bill) => bill,
+            Closing::Exhausted(bill) => {
+                let message = failure::CREDIT_EXHAUSTED_MESSAGE;
+                let error = ErrorBody::new(ErrorCode::CreditExhausted, message);
+                self.translator.cut_off(&error, &mut self.chunks);
+                bill
+            }
             Closing::Failed(failure) => return self.tail.push_back(ChatEvent::Failed(failure)),
         };
         if self.include_usage {
-            let (usage, _) = self.translator.meter().usage_reading(self.input_tokens_estimate);
+            let usage = self.money.usage(self.translator.meter());
             let money =
                 bill.map(|bill| (bill.charge.to_json_number(), bill.balance.to_json_number()));
             let extra = money.as_ref().map(|(cost, balance)| {

@@ -209,6 +209,9 @@ pub fn frozen() -> Failure {
     )
 }
 
+/// The words of an answer that was cut off because its credit ran out.
+pub const CREDIT_EXHAUSTED_MESSAGE: &str = "The account's credit or its key's budget ran out while this answer was streaming, so the answer ends here. Top up, or raise the budget, to get longer answers.";
+
 /// Turns a refused hold into its 402 (decided on the row of the account or of the key's budget) or
 /// its 503.
 pub fn refused_hold(

@@ -11,8 +11,9 @@
 //! the upstream and resolves the hold: `billing` and `stream_money` hold the rules. Where
 //! cancelling does not stop the provider's bill, `drains` reads the upstream to its end first.
 //!
-//! Limits: body and record sizes, cache sizes and times, `drains_max` and `drain_timeout_ms`,
-//! `idempotency_ttl_ms` and `idempotency_body_bytes_max` from `config::Limits`; concurrency is bounded at the edge (`http`) and in the rooms below.
+//! Limits: body and record sizes, cache sizes and times, `hold_slice_tokens`, `drains_max` and
+//! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max` from `config::Limits`;
+//! concurrency is bounded at the edge (`http`) and in the rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
@@ -82,6 +83,8 @@ pub struct FlowOptions {
     pub markup_bps: i64,
     /// Whether output that an upstream failure cut short is charged to the customer.
     pub charge_partial_on_upstream_error: bool,
+    /// Output tokens that a running stream holds at a time.
+    pub hold_slice_tokens: u64,
     /// Largest JSON answer of a provider, bytes.
     pub upstream_body_bytes_max: u64,
     /// Largest SSE record of a provider, bytes.

@@ -32,6 +32,7 @@ struct Native {
     max_tokens: Option<u64>,
     choices: u64,
     may_write_cache: bool,
+    asks_for_reasoning: bool,
     parsed: Parsed,
 }
 
@@ -82,6 +83,7 @@ impl Flows {
             max_tokens: request.max_tokens(),
             choices: request.n(),
             may_write_cache: request.may_write_cache(),
+            asks_for_reasoning: request.asks_for_reasoning(),
             parsed: Parsed::OpenAi(request),
             model,
         };
@@ -112,6 +114,7 @@ impl Flows {
             max_tokens: Some(request.max_tokens()),
             choices: 1,
             may_write_cache: request.may_write_cache(),
+            asks_for_reasoning: request.asks_for_reasoning(),
             parsed: Parsed::Anthropic(request),
             model,
         };
@@ -163,7 +166,7 @@ impl Flows {
         if let Some(stored) = self.answered_before(caller, parts.idem.as_ref(), trace).await? {
             return Ok(Reply::Replayed(stored));
         }
-        let estimate = Estimate::new(
+        let mut estimate = Estimate::new(
             &model,
             &native.bound,
             0,
@@ -171,6 +174,7 @@ impl Flows {
             native.choices,
             native.may_write_cache,
         );
+        estimate.slice_tokens = self.slice_tokens(&model, native.stream, native.asks_for_reasoning);
         let idem = parts.idem.take();
         let (mut billing, clamp) =
             self.open_billing(caller, None, &model, &estimate, idem, trace).await?;
@@ -193,6 +197,7 @@ impl Flows {
                 hide_usage: native.hide_usage,
                 context_tokens_max: model.context_tokens_max,
                 input_tokens_estimate: estimate.input_tokens_estimate,
+                input_max: estimate.input_max(&model.prices),
             },
             stream: native.stream,
             trace: trace.clone(),

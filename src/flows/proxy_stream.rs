@@ -13,11 +13,16 @@ use super::{
     Failure, Flows,
     billing::Billing,
     drains::Relay,
-    stream_money::{Closing, StreamMoney},
+    failure,
+    stream_money::{Closing, Ending, MoneyTerms, StreamMoney},
 };
 use crate::{
+    domain::{ErrorCode, Usage},
     providers::{ProviderError, UpstreamBody, UpstreamResponse},
-    wire::{ProxyStep, ProxyStream, ProxyStreamOptions, SseDecoder, UpstreamFault, UpstreamFormat},
+    wire::{
+        ProxyStep, ProxyStream, ProxyStreamOptions, SseDecoder, UpstreamFault, UpstreamFormat,
+        errors::ErrorBody,
+    },
 };
 
 /// What a native answer needs to be read.
@@ -27,6 +32,8 @@ pub(super) struct ProxyPlan {
     pub(super) hide_usage: bool,
     pub(super) context_tokens_max: u64,
     pub(super) input_tokens_estimate: u64,
+    /// The most that the input can be billed as.
+    pub(super) input_max: Usage,
 }
 
 /// One thing to send to the client, in order.
@@ -49,6 +56,8 @@ pub struct ProxySession {
     decoder: SseDecoder,
     tee: ProxyStream,
     ready: VecDeque<ProxyEvent>,
+    /// The last record, while the credit that is held does not pay for it. Nothing is read meanwhile.
+    withheld: Option<Bytes>,
     held_back: Bytes,
     /// Whether what is held back is the provider's own error event.
     provider_told: bool,
@@ -82,13 +91,17 @@ impl ProxySession {
                 },
             ),
             ready: VecDeque::new(),
+            withheld: None,
             held_back: Bytes::new(),
             provider_told: false,
             is_begun: false,
             money: StreamMoney::new(
                 billing,
-                plan.input_tokens_estimate,
-                flows.inner.options.charge_partial_on_upstream_error,
+                MoneyTerms {
+                    input_tokens_estimate: plan.input_tokens_estimate,
+                    input_max: plan.input_max,
+                    charge_partial: flows.inner.options.charge_partial_on_upstream_error,
+                },
             ),
         };
         std::future::poll_fn(|cx| {
@@ -107,6 +120,11 @@ impl ProxySession {
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.withheld.is_some() {
+            let covered = ready!(self.money.poll_covered(cx));
+            self.decided(covered.is_ok());
+            return Poll::Ready(true);
+        }
         if self.money.is_relaying() {
             let read = match &mut self.body {
                 Some(body) => ready!(body.poll_next(cx)),
@@ -124,23 +142,38 @@ impl ProxySession {
 
     fn read(&mut self, read: Option<Result<Bytes, ProviderError>>) {
         match read {
-            Some(Ok(_)) if !self.money.may_release() => {
-                self.end(Some(super::failure::ledger_unavailable()));
-            }
+            Some(Ok(_)) if !self.money.may_release() => self.fail(failure::ledger_unavailable()),
             Some(Ok(chunk)) => {
                 self.decoder.push(chunk);
-                let mut run = BytesMut::new();
-                self.decode(&mut run);
-                if !run.is_empty() {
-                    self.is_begun = true;
-                    self.ready.push_front(ProxyEvent::Bytes(run.freeze()));
-                }
+                self.relay(BytesMut::new());
             }
-            Some(Err(error)) => self.end(Some(error.into())),
-            None => {
-                let ended = self.tee.end_of_body();
-                self.end(ended.err().map(Failure::from));
-            }
+            Some(Err(error)) => self.fail(error),
+            None => match self.tee.end_of_body() {
+                Ok(()) => self.end(Ending::Complete),
+                Err(fault) => self.fail(fault),
+            },
+        }
+    }
+
+    /// It is known whether there is credit for what was withheld.
+    fn decided(&mut self, is_covered: bool) {
+        let withheld = self.withheld.take().unwrap_or_default();
+        if !is_covered {
+            self.end(Ending::Exhausted);
+        } else if self.money.may_release() {
+            self.relay(BytesMut::from(withheld));
+        } else {
+            self.fail(failure::ledger_unavailable());
+        }
+    }
+
+    /// Shows `run`, and what has arrived after it.
+    fn relay(&mut self, mut run: BytesMut) {
+        self.decode(&mut run);
+        self.money.progress(self.tee.meter());
+        if !run.is_empty() {
+            self.is_begun = true;
+            self.ready.push_back(ProxyEvent::Bytes(run.freeze()));
         }
     }
 
@@ -150,40 +183,57 @@ impl ProxySession {
             let record = match self.decoder.next() {
                 Ok(Some(record)) => record,
                 Ok(None) => return,
-                Err(error) => return self.end(Some(UpstreamFault::from(error).into())),
+                Err(error) => return self.fail(UpstreamFault::from(error)),
             };
             match self.tee.push(&record) {
-                ProxyStep::Relay => run.extend_from_slice(&record.raw),
+                ProxyStep::Relay if self.money.covers(self.tee.meter()) => {
+                    run.extend_from_slice(&record.raw);
+                }
+                ProxyStep::Relay => {
+                    self.withheld = Some(record.raw);
+                    return;
+                }
                 ProxyStep::Hide => {}
                 ProxyStep::Terminal => {
                     self.held_back = whole_line_end(record.raw);
-                    return self.end(None);
+                    return self.end(Ending::Complete);
                 }
                 ProxyStep::ErrorEvent(fault) => {
                     // The provider's own words reach the client as they came.
                     self.held_back = whole_line_end(record.raw);
                     self.provider_told = true;
-                    return self.end(Some(fault.into()));
+                    return self.fail(fault);
                 }
-                ProxyStep::Failed(fault) => return self.end(Some(fault.into())),
+                ProxyStep::Failed(fault) => return self.fail(fault),
             }
         }
     }
 
-    fn end(&mut self, failure: Option<Failure>) {
+    fn fail(&mut self, failure: impl Into<Failure>) {
+        self.end(Ending::Failed(failure.into()));
+    }
+
+    fn end(&mut self, ending: Ending) {
+        // Dropped, the body cancels the call.
         if let Some(body) = self.body.take()
-            && failure.is_none()
+            && matches!(ending, Ending::Complete)
         {
             // Its own end was seen: the connection can be used again.
             body.release();
         }
-        self.money.end(self.tee.meter(), failure);
+        self.money.end(self.tee.meter(), ending);
     }
 
     fn close(&mut self, closing: Closing) {
         // Held back: the provider's terminal record, or its own error event.
         let held_back = std::mem::take(&mut self.held_back);
         match closing {
+            Closing::Exhausted(_) => {
+                let message = failure::CREDIT_EXHAUSTED_MESSAGE;
+                let error = ErrorBody::new(ErrorCode::CreditExhausted, message);
+                let usage = self.money.usage(self.tee.meter());
+                self.ready.push_back(ProxyEvent::Bytes(self.tee.cut_off(&usage, &error)));
+            }
             Closing::Complete(_) if held_back.is_empty() => {}
             // An error that comes first becomes a real status, which no client takes for success.
             Closing::Failed(failure)

@@ -185,7 +185,7 @@ fn usable_key(
 }
 
 fn model(id: String, spec: ModelSpec, provider: Arc<Provider>) -> Model {
-    let ModelSpec { raw, prices, tokens_field, output_tokens_default } = spec;
+    let ModelSpec { raw, prices, tokens_field, hidden_reasoning, output_tokens_default } = spec;
     Model {
         aliases: raw.aliases,
         display_name: raw.display_name.unwrap_or_else(|| id.clone()),
@@ -203,6 +203,7 @@ fn model(id: String, spec: ModelSpec, provider: Arc<Provider>) -> Model {
         accepts_forced_tool_choice: raw.accepts_forced_tool_choice,
         accepts_mid_system: raw.accepts_mid_system,
         tokens_field,
+        hidden_reasoning,
         id,
     }
 }

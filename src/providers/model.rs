@@ -44,6 +44,19 @@ impl Provider {
     }
 }
 
+/// Whether a model produces output that is billed and not shown, so that a running stream does not
+/// tell what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HiddenReasoning {
+    /// All that is billed is seen in the stream.
+    #[default]
+    Never,
+    /// When the request asks it to reason.
+    WhenAsked,
+    /// In any answer.
+    Always,
+}
+
 /// A model of the catalog.
 #[derive(Debug)]
 pub struct Model {
@@ -81,9 +94,22 @@ pub struct Model {
     pub accepts_mid_system: bool,
     /// The field that bounds its output.
     pub tokens_field: TokensField,
+    /// Whether it is billed for output that it does not show.
+    pub hidden_reasoning: HiddenReasoning,
 }
 
 impl Model {
+    /// Whether its answer may hold billed output that is not shown, to a request that asks for
+    /// reasoning or does not.
+    #[must_use]
+    pub fn hides_output(&self, asks_for_reasoning: bool) -> bool {
+        match self.hidden_reasoning {
+            HiddenReasoning::Never => false,
+            HiddenReasoning::WhenAsked => asks_for_reasoning,
+            HiddenReasoning::Always => true,
+        }
+    }
+
     /// What customers pay for this model with a markup in basis points.
     #[must_use]
     pub const fn rate(&self, markup_bps: i64) -> ChargeRate {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{SetupError, endpoint::check_base_url};
+use super::{HiddenReasoning, SetupError, endpoint::check_base_url};
 use crate::wire::openai_chat::TokensField;
 use crate::{
     domain::{NanoUsd, TokenPrices},
@@ -40,6 +40,7 @@ pub(super) struct ModelSpec {
     pub(super) raw: RawModel,
     pub(super) prices: TokenPrices,
     pub(super) tokens_field: TokensField,
+    pub(super) hidden_reasoning: HiddenReasoning,
     pub(super) output_tokens_default: u64,
 }
 
@@ -82,6 +83,7 @@ pub(super) struct RawModel {
     cache_write_1h_usd_per_mtok: Option<String>,
     output_usd_per_mtok: String,
     tokens_field: Option<String>,
+    hidden_reasoning: Option<String>,
     #[serde(default = "yes")]
     pub(super) accepts_sampling: bool,
     #[serde(default)]
@@ -309,8 +311,25 @@ fn model_spec(file: &str, place: &str, raw: RawModel) -> Result<ModelSpec, Setup
             return Err(wrong(file, format!("{place} tokens_field"), problem));
         }
     };
+    let hidden_reasoning = hidden_reasoning(file, place, raw.hidden_reasoning.as_deref())?;
     let prices = prices(file, place, &raw)?;
-    Ok(ModelSpec { raw, prices, tokens_field, output_tokens_default })
+    Ok(ModelSpec { raw, prices, tokens_field, hidden_reasoning, output_tokens_default })
+}
+
+fn hidden_reasoning(
+    file: &str,
+    place: &str,
+    word: Option<&str>,
+) -> Result<HiddenReasoning, SetupError> {
+    match word {
+        None | Some("never") => Ok(HiddenReasoning::Never),
+        Some("when_asked") => Ok(HiddenReasoning::WhenAsked),
+        Some("always") => Ok(HiddenReasoning::Always),
+        Some(_) => {
+            let problem = "write \"never\", \"when_asked\" or \"always\"";
+            Err(wrong(file, format!("{place} hidden_reasoning"), problem))
+        }
+    }
 }
 
 /// A bucket without a price of its own costs what it falls back to: cached input and 5-minute

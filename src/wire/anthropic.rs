@@ -36,6 +36,7 @@ pub struct MessagesRequest {
     max_tokens: u64,
     bound: InputBound,
     may_write_cache: bool,
+    asks_for_reasoning: bool,
 }
 
 /// Shows sizes only: a request is never logged.
@@ -101,12 +102,14 @@ impl MessagesRequest {
         }
         let stream = optional_bool(&fields, "stream")?.unwrap_or(false);
         let may_write_cache = bound::may_write_cache(&body);
+        let asks_for_reasoning = bound::asks_for_reasoning(&fields);
         Ok(Self {
             model,
             stream,
             max_tokens: max_tokens.unwrap_or(0),
             bound: input,
             may_write_cache,
+            asks_for_reasoning,
             body,
         })
     }
@@ -139,6 +142,12 @@ impl MessagesRequest {
     #[must_use]
     pub const fn may_write_cache(&self) -> bool {
         self.may_write_cache
+    }
+
+    /// Whether the request asks the model to think (errs towards yes).
+    #[must_use]
+    pub const fn asks_for_reasoning(&self) -> bool {
+        self.asks_for_reasoning
     }
 
     /// The body as it came.

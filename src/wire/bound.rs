@@ -89,3 +89,44 @@ pub(crate) fn may_write_cache(body: &[u8]) -> bool {
     .into_iter()
     .any(|word| memchr::memmem::find(body, word).is_some())
 }
+
+/// Whether a request asks its model to reason, in any dialect's words: OpenAI's `reasoning_effort`,
+/// Anthropic's `thinking`, OpenRouter's `reasoning`. Errs towards yes.
+pub(crate) fn asks_for_reasoning(fields: &RawObject<'_>) -> bool {
+    let words = ["reasoning_effort", "thinking", "reasoning"];
+    fields.0.iter().any(|(key, value)| {
+        let is_off = || match raw::text(value) {
+            Some(word) => word == "none",
+            None => {
+                value.get() == "null"
+                    || RawObject::parse(value.get())
+                        .is_ok_and(|object| object.text("type").as_deref() == Some("disabled"))
+            }
+        };
+        words.iter().any(|word| key.eq_ignore_ascii_case(word)) && !is_off()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasoning_is_asked_for_unless_it_is_off_or_not_named() {
+        for (fields, expected) in [
+            (r#"{}"#, false),
+            (r#"{"reasoning_effort":"none"}"#, false),
+            (r#"{"reasoning_effort":null}"#, false),
+            (r#"{"reasoning_effort":"low"}"#, true),
+            (r#"{"Reasoning_Effort":"low"}"#, true),
+            (r#"{"reasoning_effort":1}"#, true),
+            (r#"{"thinking":{"type":"disabled"}}"#, false),
+            (r#"{"thinking":{"type":"adaptive"}}"#, true),
+            (r#"{"thinking":{"type":"enabled","budget_tokens":1024}}"#, true),
+            (r#"{"reasoning":{"effort":"high"}}"#, true),
+        ] {
+            let fields = RawObject::parse(fields).unwrap();
+            assert_eq!(asks_for_reasoning(&fields), expected, "{fields:?}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::super::{
-    Catalog, CatalogOptions, SetupError, key_variables,
+    Catalog, CatalogOptions, HiddenReasoning, SetupError, key_variables,
     models_file::{pico_per_token, read_text},
 };
 use crate::{
@@ -55,6 +55,11 @@ fn the_embedded_catalog_holds_the_promised_models_at_their_prices() {
     let sonnet = catalog.find("claude-sonnet-4-6").unwrap();
     assert_eq!(sonnet.rate(500).prices, prices);
     assert_eq!(sonnet.provider.format, UpstreamFormat::AnthropicMessages);
+    let hides = |name: &str| catalog.find(name).unwrap().hidden_reasoning;
+    assert_eq!(hides("gpt-4o"), HiddenReasoning::Never);
+    assert_eq!(hides("gpt-5-nano"), HiddenReasoning::Always);
+    assert_eq!(hides("claude-haiku-4-5"), HiddenReasoning::WhenAsked);
+    assert!(sonnet.hides_output(true) && !sonnet.hides_output(false));
     for model in catalog.all() {
         assert!(!model.prices.is_free(), "{}", model.id);
         assert!(model.output_tokens_default <= model.output_tokens_max, "{}", model.id);
@@ -214,6 +219,7 @@ fn mistakes_in_the_file_are_told_with_place_and_fix() {
         (gpt("output_tokens_max = 999_999"), "output_tokens_max: an answer can't be longer"),
         (gpt("output_tokens_default = 16_385"), "output_tokens_default: it is above"),
         (gpt("tokens_field = \"n\""), "tokens_field: write \"max_tokens\""),
+        (gpt("hidden_reasoning = \"n\""), "hidden_reasoning: write \"never\""),
         (gpt("aliases = [\"sandbox\"]"), "aliases: `sandbox` is the id of a model"),
         (model("aliases = [\"gpt-4o-2024-08-06\"]"), "is an alias of `gpt-4o` too; remove one"),
         ("[model.\"a@b\"]".to_owned(), "[model.\"a@b\"]: a name holds no `@`"),

@@ -83,6 +83,7 @@ pub struct ChatRequest {
     n: u64,
     bound: InputBound,
     may_write_cache: bool,
+    asks_for_reasoning: bool,
     /// Where the array of messages lies in `body`.
     messages: Range<usize>,
 }
@@ -163,6 +164,12 @@ impl ChatRequest {
     #[must_use]
     pub const fn may_write_cache(&self) -> bool {
         self.may_write_cache
+    }
+
+    /// Whether the request asks the model to reason (errs towards yes).
+    #[must_use]
+    pub const fn asks_for_reasoning(&self) -> bool {
+        self.asks_for_reasoning
     }
 
     /// The body as it came.

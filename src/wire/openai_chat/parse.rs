@@ -62,6 +62,7 @@ pub(super) fn parse(body: Bytes) -> Result<ChatRequest, RequestError> {
     let n = positive(&fields, "n")?.unwrap_or(1);
     let messages = raw::span(text, messages.get());
     let may_write_cache = bound::may_write_cache(&body);
+    let asks_for_reasoning = bound::asks_for_reasoning(&fields);
     Ok(ChatRequest {
         model,
         stream,
@@ -72,6 +73,7 @@ pub(super) fn parse(body: Bytes) -> Result<ChatRequest, RequestError> {
         n,
         bound: input,
         may_write_cache,
+        asks_for_reasoning,
         messages,
         body,
     })
