@@ -13,6 +13,8 @@ mod install;
 #[cfg(test)]
 mod rows_chat;
 #[cfg(test)]
+mod rows_credit;
+#[cfg(test)]
 mod rows_errors;
 #[cfg(test)]
 mod rows_native;

@@ -29,6 +29,8 @@ mod route;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod slices;
+#[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -47,7 +47,7 @@ impl Route {
         matches!(self, Self::ProxyOpenAi | Self::ProxyAnthropic)
     }
 
-    fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Self::ChatOpenAi | Self::ChatAnthropic => "/v1/chat/completions",
             Self::ProxyOpenAi => "/v1/openai/chat/completions",

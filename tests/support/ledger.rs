@@ -39,8 +39,10 @@ impl Wallet {
 pub(crate) struct Row {
     /// 1 open, 2 settled, 3 voided, 4 recovered.
     pub(crate) state: i64,
-    /// Worst case, nano-USD.
+    /// What is reserved, nano-USD.
     pub(crate) amount: i64,
+    /// What a crash would charge, nano-USD.
+    pub(crate) checkpoint: i64,
     /// Charge, nano-USD; `None` until it is settled.
     pub(crate) cost: Option<i64>,
     /// The catalog's model.
@@ -51,7 +53,8 @@ pub(crate) struct Row {
     pub(crate) output: i64,
     /// 1 provider, 2 partial, 4 counted; `None` without a usage row.
     pub(crate) basis: Option<i64>,
-    /// 1 complete, 2 client gone, 3 upstream error, 4 shutdown, 5 failed.
+    /// 1 complete, 2 client gone, 3 upstream error, 4 shutdown, 5 failed, 6 recovered, 7 credit
+    /// exhausted.
     pub(crate) finish: Option<i64>,
 }
 
@@ -59,6 +62,8 @@ pub(crate) struct Row {
 pub(crate) const SETTLED: i64 = 2;
 /// State of a voided hold.
 pub(crate) const VOIDED: i64 = 3;
+/// State of a hold that a crash left open.
+pub(crate) const RECOVERED: i64 = 4;
 /// State of an open hold.
 pub(crate) const OPEN: i64 = 1;
 
@@ -77,6 +82,10 @@ pub(crate) const FINISH_CLIENT_GONE: i64 = 2;
 pub(crate) const FINISH_UPSTREAM_ERROR: i64 = 3;
 /// Finish: cut by the shutdown deadline.
 pub(crate) const FINISH_SHUTDOWN: i64 = 4;
+/// Finish: the server crashed.
+pub(crate) const FINISH_RECOVERED: i64 = 6;
+/// Finish: credit ran out in the stream.
+pub(crate) const FINISH_CREDIT_EXHAUSTED: i64 = 7;
 
 impl Ledger {
     /// Connects.
@@ -146,8 +155,8 @@ impl Ledger {
     pub(crate) fn holds(&self, account: &Account) -> Vec<Row> {
         let id = self.id(&account.id);
         let sql = format!(
-            "SELECT CAST(hold.state AS BIGINT) AS state, hold.amount AS amount, hold.cost AS cost, \
-             hold.model AS model, \
+            "SELECT CAST(hold.state AS BIGINT) AS state, hold.amount AS amount, \
+             hold.checkpoint AS checkpoint, hold.cost AS cost, hold.model AS model, \
              CAST(COALESCE(used.in_uncached + used.in_cache_read + used.in_cache_write_5m \
                + used.in_cache_write_1h, 0) AS BIGINT) AS input, \
              CAST(COALESCE(used.out_text + used.out_reasoning, 0) AS BIGINT) AS output, \
@@ -195,6 +204,7 @@ fn row(row: &QueryResult) -> Row {
     Row {
         state: number("state"),
         amount: number("amount"),
+        checkpoint: number("checkpoint"),
         cost: maybe("cost"),
         model: row.try_get("", "model").expect("a text"),
         input: number("input"),
