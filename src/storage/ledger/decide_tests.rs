@@ -213,8 +213,8 @@ fn an_extension_within_its_lease_takes_no_slice_from_a_frozen_account() {
         folded: NanoUsd::ZERO,
     };
     let frozen = AccountRow { leased: NanoUsd(50), leases: 1, ..row(id, 1_000, FLAG_FROZEN) };
-    let books =
-        Books { rows: BTreeMap::from([(id, frozen)]), leases: BTreeMap::from([(id, mine)]) };
+    let (rows, leases) = (BTreeMap::from([(id, frozen)]), BTreeMap::from([(id, mine)]));
+    let books = Books { rows, leases, ..Books::default() };
     let extend = HoldExtend {
         hold_id: HoldId::generate(),
         account_id: id,

@@ -408,6 +408,7 @@ fn open_of(request: usize, legs: Vec<Leg>) -> HoldOpen {
         hold_id: hold_id(request),
         account_id: ACCOUNT,
         cap_id: None,
+        idem: None,
         key_id: None,
         face_id: None,
         amount: NanoUsd(AMOUNTS[request]),
@@ -431,6 +432,7 @@ fn end_of(request: usize, charge: i64) -> HoldResolve {
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
         attempt: None,
+        idem: None,
     }
 }
 

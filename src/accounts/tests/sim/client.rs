@@ -174,6 +174,7 @@ async fn use_free(world: &World, accounts: &Accounts, request: &Request) {
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
         attempt: None,
+        idem: None,
     };
     let free = FreeUse { open: HoldOpen { cap_id: None, ..open(request) }, resolve };
     if accounts.record_free(free).await.is_ok() {
@@ -189,6 +190,7 @@ fn open(request: &Request) -> HoldOpen {
         hold_id: request.hold,
         account_id: request.account,
         cap_id: request.cap,
+        idem: None,
         key_id: None,
         face_id: None,
         amount: NanoUsd(request.amount),

@@ -100,7 +100,7 @@ impl World {
     pub(super) fn fail(&self, what: String) {
         let at = self.born.elapsed();
         self.with(|state| {
-            state.broken.get_or_insert(format!("after {at:?}: {what}"));
+            state.broken.get_or_insert_with(|| format!("after {at:?}: {what}"));
         });
     }
 

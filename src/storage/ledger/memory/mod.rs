@@ -5,7 +5,7 @@
 //! audit's checks (`invariants.rs`). What decides is the real thing: `decide`, the batch's digest
 //! and the reading back of a lost reply. A test beside the room `accounts` compares it with SQLite.
 //!
-//! What never happens here: a clock (times are given), a wait, a rollback. A flush that fails has
+//! What never happens here: a clock (times are given), a wait, an idempotency key, a rollback. A flush that fails has
 //! found a bug, and the books are worth nothing after it.
 //!
 //! [`Rule`]s can be left out, to see that each is needed.
@@ -242,7 +242,7 @@ impl MemoryLedger {
                 };
             }
         }
-        Books { rows, leases }
+        Books { rows, leases, ..Books::default() }
     }
 
     fn write(
