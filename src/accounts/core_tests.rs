@@ -381,7 +381,7 @@ fn end_of(hold: &Held, charge: i64) -> HoldResolve {
         usage: Usage::default(),
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
-        attempt: None,
+        attempts: Vec::new(),
         idem: None,
     }
 }

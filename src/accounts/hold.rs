@@ -51,7 +51,7 @@ struct OpenHold {
     /// `None` once the hold is durable.
     ticket: Option<oneshot::Receiver<()>>,
     noted: Option<(Usage, UsageBasis)>,
-    attempt: Option<Attempt>,
+    attempts: Vec<Attempt>,
     progress: Progress,
     /// What is kept for the idempotency key, when one was claimed.
     idem: Option<Box<IdemEnd>>,
@@ -77,7 +77,8 @@ impl Hold {
         ticket: Option<oneshot::Receiver<()>>,
     ) -> Self {
         let progress = Progress::new(limits);
-        let open = OpenHold { link, ticket, noted: None, attempt: None, progress, idem: None };
+        let open =
+            OpenHold { link, ticket, noted: None, attempts: Vec::new(), progress, idem: None };
         Self { open: Some(open), terms }
     }
 
@@ -167,10 +168,10 @@ impl Hold {
         }
     }
 
-    /// Notes the upstream call, for the row that dropping the hold would write.
-    pub fn note_attempt(&mut self, attempt: Attempt) {
+    /// Notes the tries at an upstream, for the rows that dropping the hold would write.
+    pub fn note_attempts(&mut self, attempts: Vec<Attempt>) {
         if let Some(open) = &mut self.open {
-            open.attempt = Some(attempt);
+            open.attempts = attempts;
         }
     }
 
@@ -208,7 +209,7 @@ impl Hold {
 
     /// Settles: the cost of `outcome.usage` is charged, the rest of the hold released. A cost above
     /// the hold is first asked for (an extension), else the operator's. Answers when that is durable
-    /// (gate 2). An outcome without an attempt keeps the noted one.
+    /// (gate 2). An outcome without attempts keeps the noted ones.
     ///
     /// # Errors
     /// [`SettleError`]; also then the settlement is never lost while this process lives.
@@ -223,8 +224,8 @@ impl Hold {
         let open = self.open.take();
         let terms = self.terms;
         let sent = open.map(|open| {
-            if outcome.attempt.is_none() {
-                outcome.attempt = open.attempt;
+            if outcome.attempts.is_empty() {
+                outcome.attempts = open.attempts;
             }
             let end = outcome::resolve(&terms, outcome);
             send_end(&open.link, HoldResolve { idem: open.idem, ..end })
@@ -242,18 +243,18 @@ impl Hold {
     /// As [`Hold::settle`].
     pub fn void(
         mut self,
-        attempt: Option<Attempt>,
+        attempts: Vec<Attempt>,
     ) -> impl Future<Output = Result<Settled, SettleError>> + Send + 'static {
         let open = self.open.take();
         let terms = self.terms;
         let sent = open.map(|open| {
-            let attempt = attempt.or(open.attempt);
+            let attempts = if attempts.is_empty() { open.attempts } else { attempts };
             let end = match open.noted {
                 Some((usage, basis)) if open.progress.has_checkpoint() => {
                     let (finish, payer) = (Finish::Failed, Payer::Operator);
-                    outcome::resolve(&terms, Outcome { usage, basis, finish, attempt, payer })
+                    outcome::resolve(&terms, Outcome { usage, basis, finish, attempts, payer })
                 }
-                Some(_) | None => outcome::void(&terms, attempt),
+                Some(_) | None => outcome::void(&terms, attempts),
             };
             send_end(&open.link, HoldResolve { idem: open.idem, ..end })
         });
@@ -271,11 +272,11 @@ impl Drop for Hold {
                     usage,
                     basis,
                     finish: Finish::ClientGone,
-                    attempt: open.attempt,
+                    attempts: open.attempts,
                     payer: Payer::Customer,
                 },
             ),
-            Some(_) | None => outcome::void(&self.terms, open.attempt),
+            Some(_) | None => outcome::void(&self.terms, open.attempts),
         };
         let end = HoldResolve { idem: open.idem, ..end };
         if let Err(unsent) = open.link.end(EndHold { resolve: end, reply: None }) {

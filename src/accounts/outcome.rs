@@ -25,8 +25,8 @@ pub struct Outcome {
     pub basis: UsageBasis,
     /// How the request ended.
     pub finish: Finish,
-    /// The upstream call, if one was made.
-    pub attempt: Option<Attempt>,
+    /// The tries at an upstream, in their order.
+    pub attempts: Vec<Attempt>,
     /// Who pays.
     pub payer: Payer,
 }
@@ -62,7 +62,7 @@ impl HoldTerms {
 /// # Panics
 /// When the result violates I8.
 pub(super) fn resolve(terms: &HoldTerms, outcome: Outcome) -> HoldResolve {
-    let Outcome { mut usage, mut basis, finish, attempt, payer } = outcome;
+    let Outcome { mut usage, mut basis, finish, attempts, payer } = outcome;
     let cost = terms.rate.charge_rounding_up(&usage).unwrap_or_else(|| {
         log::error!("hold {}: implausible usage is not billed", terms.hold_id);
         usage = Usage::default();
@@ -92,13 +92,13 @@ pub(super) fn resolve(terms: &HoldTerms, outcome: Outcome) -> HoldResolve {
         usage,
         basis,
         finish,
-        attempt,
+        attempts,
         idem: None,
     }
 }
 
 /// Releases a hold without a charge.
-pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
+pub(super) fn void(terms: &HoldTerms, attempts: Vec<Attempt>) -> HoldResolve {
     HoldResolve {
         hold_id: terms.hold_id,
         account_id: terms.account_id,
@@ -110,7 +110,7 @@ pub(super) fn void(terms: &HoldTerms, attempt: Option<Attempt>) -> HoldResolve {
         usage: Usage::default(),
         basis: UsageBasis::Counted,
         finish: Finish::Failed,
-        attempt,
+        attempts,
         idem: None,
     }
 }

@@ -19,7 +19,13 @@ fn terms(amount: i64, price: i64) -> HoldTerms {
 }
 
 fn outcome(usage: Usage, payer: Payer) -> Outcome {
-    Outcome { usage, basis: UsageBasis::Provider, finish: Finish::Complete, attempt: None, payer }
+    Outcome {
+        usage,
+        basis: UsageBasis::Provider,
+        finish: Finish::Complete,
+        attempts: Vec::new(),
+        payer,
+    }
 }
 
 proptest! {

@@ -9,7 +9,8 @@ use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestT
 use crate::{
     accounts::{Accounts, CreditExhausted, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
-        ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, Usage, UsageBasis, clock,
+        ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, Usage, UsageBasis,
+        clock::{self, UnixMicros},
         ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve, IdemClaim, StoredResponse},
     },
     providers::{Model, ProviderError, SentMark},
@@ -179,7 +180,7 @@ impl Billing {
         self.sent.clone()
     }
 
-    /// Remembers the upstream's status for the attempt's row.
+    /// Remembers the upstream's status for the last attempt's row.
     pub(super) const fn answered(&mut self, status: u16) {
         self.status = status;
     }
@@ -205,7 +206,7 @@ impl Billing {
     pub(super) fn abandon(mut self) {
         let Some(Guard::Hold(hold)) = self.guard.take() else { return };
         // On its way already.
-        drop(hold.void(Some(self.attempt(None))));
+        drop(hold.void(self.attempts(None)));
         self.trace.update(|line| {
             line.cost = Some(NanoUsd::ZERO);
             line.finish = Some(Finish::Failed.as_str());
@@ -291,14 +292,9 @@ impl Billing {
                 end.basis.as_str()
             );
         }
-        let attempt = self.attempt(end.upstream_id);
-        let outcome = Outcome {
-            usage: end.usage,
-            basis: end.basis,
-            finish,
-            payer: end.payer,
-            attempt: Some(attempt),
-        };
+        let attempts = self.attempts(end.upstream_id);
+        let outcome =
+            Outcome { usage: end.usage, basis: end.basis, finish, payer: end.payer, attempts };
         let (charge, account) = match guard {
             Guard::Hold(hold) => {
                 let settled = hold.settle(outcome).await?;
@@ -322,12 +318,12 @@ impl Billing {
     /// has a better error to tell, and the release stays queued.
     pub(super) async fn void(mut self) {
         let Some(Guard::Hold(hold)) = self.guard.take() else { return };
-        let attempt = (self.started_at != 0).then(|| self.attempt(None));
+        let attempts = if self.started_at == 0 { Vec::new() } else { self.attempts(None) };
         self.trace.update(|line| {
             line.cost = Some(NanoUsd::ZERO);
             line.finish = Some(Finish::Failed.as_str());
         });
-        if let Err(error) = hold.void(attempt).await {
+        if let Err(error) = hold.void(attempts).await {
             log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
         }
     }
@@ -357,14 +353,24 @@ impl Billing {
         failure
     }
 
-    fn attempt(&self, upstream_id: Option<String>) -> Attempt {
-        Attempt {
+    /// The tries so far. The pool makes a second one when a connection turned out stale; the answer
+    /// is the last one's.
+    fn attempts(&self, upstream_id: Option<String>) -> Vec<Attempt> {
+        let attempt = |status, upstream_id, started_at, ended_at| Attempt {
             provider: self.model.provider.name.clone(),
             upstream_model: self.model.upstream_id.clone(),
-            status: self.status,
+            status,
             upstream_id,
-            started_at: self.started_at,
-            ended_at: clock::now().0,
+            started_at,
+            ended_at,
+        };
+        let now = clock::now().0;
+        match self.sent.repeated_at() {
+            None => vec![attempt(self.status, upstream_id, self.started_at, now)],
+            Some(UnixMicros(repeated_at)) => vec![
+                attempt(0, None, self.started_at, repeated_at),
+                attempt(self.status, upstream_id, repeated_at, now),
+            ],
         }
     }
 }
@@ -373,23 +379,21 @@ impl Drop for Billing {
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         // A request that never began to go out was no try and costs nothing.
-        let attempt = self.sent.is_set().then(|| self.attempt(None));
+        let attempts = if self.sent.is_set() { self.attempts(None) } else { Vec::new() };
         let noted = self.noted.filter(|_| self.sent.is_set());
         let held = match guard {
             Guard::Hold(mut hold) => {
                 if let Some((usage, basis)) = noted {
                     hold.note(usage, basis);
                 }
-                if let Some(attempt) = attempt {
-                    hold.note_attempt(attempt);
-                }
+                hold.note_attempts(attempts);
                 // Dropped with the match: it settles what was noted, or voids itself.
                 hold.amount()
             }
             Guard::Free { open, accounts } => {
                 if let Some((usage, basis)) = noted {
                     let (finish, payer) = (Finish::ClientGone, Payer::Customer);
-                    let outcome = Outcome { usage, basis, finish, payer, attempt };
+                    let outcome = Outcome { usage, basis, finish, payer, attempts };
                     // On its way already; nobody waits for its durability.
                     drop(accounts.record_free(free_use(*open, outcome)));
                 }
@@ -422,7 +426,7 @@ fn free_use(open: HoldOpen, outcome: Outcome) -> FreeUse {
         usage: outcome.usage,
         basis: outcome.basis,
         finish: outcome.finish,
-        attempt: outcome.attempt,
+        attempts: outcome.attempts,
         idem: None,
     };
     FreeUse { open, resolve }

@@ -44,7 +44,7 @@ pub struct Dispatch {
     pub body: Bytes,
     /// Whether the body asks for a stream (chooses the `accept` header).
     pub stream: bool,
-    /// Set when the request begins to go out.
+    /// Set when the request begins to go out, and marked when it is sent once more.
     pub sent: SentMark,
 }
 

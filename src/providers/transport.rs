@@ -170,6 +170,7 @@ impl Transport {
                 judge(response, false)
             }
             Err(error) if !opened.get() && is_stale(&error) => {
+                dispatch.sent.repeat();
                 match request(&self.fresh, &url, dispatch, true).await {
                     Ok(response) => judge(response, true),
                     Err(error) => Err(send_error(error)),

@@ -8,7 +8,12 @@ use crate::{
     command_line::refused,
     kit::{Stage, chat, nanousd},
     program::{Place, err, json, out},
-    support::{ledger::SETTLED, replies::openai, server::Account},
+    support::{
+        ledger::SETTLED,
+        replies::openai,
+        server::{Account, TestServer},
+        upstream::{Exchange, Step},
+    },
 };
 
 /// Continues `topups_work`: the account has 3.500000002 USD in three transfers.
@@ -98,15 +103,57 @@ fn exports(place: &Place, id: &str) {
     assert!(err(&nowhere).contains("absent/books.csv"), "{}", err(&nowhere));
 }
 
+#[test]
+fn a_call_repeated_over_a_new_connection_is_one_charge_and_two_attempts() {
+    let close = Exchange::new(vec![Step::Fin]);
+    let answer = |text| openai::json_exchange(text, 10, 5);
+    // One worker, so that the second call takes the connection that the first one left.
+    let builder = TestServer::builder().env("FACES_WORKERS", "1");
+    let stage = Stage::with([answer("one"), close, answer("two")], builder, "10");
+    for text in ["one", "two"] {
+        let told = stage.post("/v1/chat/completions", &chat("alice"));
+        assert_eq!(told.status, 200, "{}", told.text());
+        assert_eq!(told.json()["choices"][0]["message"]["content"], text);
+    }
+    let rows = stage.server.ledger().wait_resolved(&stage.account, 2);
+    assert!(rows.iter().all(|row| row.state == SETTLED && row.cost == rows[0].cost), "{rows:?}");
+    let charges = charges(&stage, &stage.account);
+    let attempts: Vec<Vec<Value>> = charges
+        .iter()
+        .map(|charge| {
+            let hold = charge["hold"].as_str().unwrap();
+            let shown = json(&stage.server.command(&["ledger", "show", hold, "--json"]));
+            shown["attempts"].as_array().unwrap().clone()
+        })
+        .collect();
+    assert_eq!(attempts.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2], "{attempts:?}");
+    let (stale, repeated) = (&attempts[1][0], &attempts[1][1]);
+    assert_eq!((&stale["n"], &stale["status"]), (&1.into(), &0.into()), "{stale}");
+    assert_eq!(stale["upstream_id"], Value::Null, "{stale}");
+    assert_eq!((&repeated["n"], &repeated["status"]), (&2.into(), &200.into()), "{repeated}");
+    assert_eq!(repeated["upstream_id"], "chatcmpl-scripted", "{repeated}");
+    assert_eq!(stale["ended_at"], repeated["started_at"], "{stale} {repeated}");
+    for attempt in &attempts[1] {
+        let time = |name: &str| attempt[name].as_str().unwrap().to_owned();
+        assert!(time("started_at") <= time("ended_at"), "{attempt}");
+    }
+}
+
+/// The account's charges, the oldest first.
+#[track_caller]
+fn charges(stage: &Stage, account: &Account) -> Vec<Value> {
+    let lines = stage.server.command(&["ledger", "export", "--format", "jsonl"]);
+    let lines = out(&lines).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<Value> = lines;
+    lines.retain(|line| line["debit_account"] == account.id.as_str());
+    lines
+}
+
 /// Id of the account's only charge.
 #[track_caller]
 fn charge(stage: &Stage, account: &Account) -> Value {
-    let lines = stage.server.command(&["ledger", "export", "--format", "jsonl"]);
-    let lines: Vec<Value> =
-        out(&lines).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let charges: Vec<&Value> =
-        lines.iter().filter(|line| line["debit_account"] == account.id.as_str()).collect();
-    assert_eq!(charges.len(), 1, "{lines:?}");
+    let charges = charges(stage, account);
+    assert_eq!(charges.len(), 1, "{charges:?}");
     charges[0].clone()
 }
 

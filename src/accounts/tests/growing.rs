@@ -164,7 +164,7 @@ fn a_request_that_is_voided_after_a_checkpoint_costs_its_customer_nothing() {
         let room = Room::new(10_000_000, |_| ()).await;
         let mut hold = room.sliced(4_000_000, 4_000_000).await;
         progress(&mut hold, 1_500_000);
-        let settled = hold.void(None).await.unwrap();
+        let settled = hold.void(Vec::new()).await.unwrap();
         assert_eq!((settled.charge, settled.provider_cost), (NanoUsd(0), NanoUsd(1_500_000)));
         assert_eq!(room.row().await.balance(), NanoUsd(10_000_000));
         room.assert_audit_is_clean().await;

@@ -227,7 +227,7 @@ fn outcome(tokens: u64) -> Outcome {
         usage: used(tokens),
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
-        attempt: None,
+        attempts: Vec::new(),
         payer: Payer::Customer,
     }
 }

@@ -76,7 +76,7 @@ fn a_settlement_happens_although_its_future_is_dropped() {
         let room = Room::new(1_000, |_| ()).await;
         drop(room.hold(400).await.unwrap().settle(outcome(40)));
         assert_eq!(room.until_released().await.debits, NanoUsd(40));
-        drop(room.hold(400).await.unwrap().void(None));
+        drop(room.hold(400).await.unwrap().void(Vec::new()));
         assert_eq!(room.until_released().await.debits, NanoUsd(40));
         room.assert_audit_is_clean().await;
     });

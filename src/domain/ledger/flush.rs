@@ -124,8 +124,8 @@ pub struct HoldResolve {
     pub basis: UsageBasis,
     /// How the request ended.
     pub finish: Finish,
-    /// The upstream call, if one was made.
-    pub attempt: Option<Attempt>,
+    /// The tries at an upstream in their order; their rows are numbered from 1.
+    pub attempts: Vec<Attempt>,
     /// What is kept for the hold's idempotency key; `None` when it claimed none.
     pub idem: Option<Box<IdemEnd>>,
 }

@@ -36,7 +36,7 @@ fn resolve(account_id: AccountId, amount: i64, charge: i64) -> HoldResolve {
         usage: Usage::default(),
         basis: UsageBasis::Counted,
         finish: Finish::Complete,
-        attempt: None,
+        attempts: Vec::new(),
         idem: None,
     }
 }

@@ -102,12 +102,14 @@ pub(super) fn usage(
         .int(finish.db_code().into());
 }
 
-/// The row of the upstream call.
-pub(super) fn attempt(payload: &mut Payload, hold_id: HoldId, attempt: &Attempt) {
-    payload.row().id(hold_id.0).text(&attempt.provider).text(&attempt.upstream_model);
-    match &attempt.upstream_id {
-        Some(id) => payload.text(id),
-        None => payload.null(),
-    };
-    payload.int(attempt.status.into()).int(attempt.started_at).int(attempt.ended_at);
+/// The rows of the tries at an upstream, numbered from 1.
+pub(super) fn attempts(payload: &mut Payload, hold_id: HoldId, attempts: &[Attempt]) {
+    for (n, attempt) in (1..).zip(attempts) {
+        payload.row().id(hold_id.0).int(n).text(&attempt.provider).text(&attempt.upstream_model);
+        match &attempt.upstream_id {
+            Some(id) => payload.text(id),
+            None => payload.null(),
+        };
+        payload.int(attempt.status.into()).int(attempt.started_at).int(attempt.ended_at);
+    }
 }

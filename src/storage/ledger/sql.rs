@@ -166,10 +166,11 @@ const WRITE_USAGE: &str = "INSERT INTO ledger_usage
         out_reasoning = excluded.out_reasoning, usage_source = excluded.usage_source,
         finish = excluded.finish";
 
-/// Batch: `[hold, provider, model, upstream id, status, started, ended]`.
+/// Batch: `[hold, n, provider, model, upstream id, status, started, ended]`.
 const INSERT_ATTEMPTS: &str = "INSERT INTO ledger_attempt
     (hold_id, n, provider, upstream_model, upstream_id, status, started_at, ended_at)
-    SELECT {id:0}, 1, {text:1}, {text:2}, {text:3}, {int:4}, {int:5}, {int:6} FROM {batch}";
+    SELECT {id:0}, {int:1}, {text:2}, {text:3}, {text:4}, {int:5}, {int:6}, {int:7}
+    FROM {batch}";
 
 /// Batch: `[hold]`. What an earlier attempt at the same flush granted.
 const READ_HOLDS: &str = "SELECT h.id, h.amount FROM ledger_hold AS h

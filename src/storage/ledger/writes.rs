@@ -62,9 +62,7 @@ impl Writes {
                 rows::transfers(&mut transfers, end);
                 rows::usage(&mut usage, end.hold_id, &end.usage, end.basis, end.finish);
             }
-            if let Some(attempt) = &end.attempt {
-                rows::attempt(&mut attempts, end.hold_id, attempt);
-            }
+            rows::attempts(&mut attempts, end.hold_id, &end.attempts);
         }
         let mut checkpoints = Payload::with_capacity(batch.checkpoints.len(), 56);
         for point in &batch.checkpoints {

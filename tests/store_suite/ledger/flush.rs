@@ -3,11 +3,15 @@
 use faces::{
     domain::{
         NanoUsd, Usage,
-        ledger::{FLAG_FROZEN, Finish, FlushBatch, FreeUse, HoldResolve, OpenVerdict},
+        ledger::{Attempt, FLAG_FROZEN, Finish, FlushBatch, FreeUse, HoldResolve, OpenVerdict},
     },
     storage::{
         accounts::set_frozen,
-        ledger::{FlushError, RecoveryScope, close_instance, recover},
+        ledger::{
+            FlushError, RecoveryScope,
+            books::{AttemptLine, Shown, show},
+            close_instance, recover,
+        },
     },
 };
 use futures_util::future::join_all;
@@ -113,6 +117,37 @@ async fn a_free_use_is_a_line_of_zero(store: TestStore) {
     let report = faces::storage::ledger::audit(&books.db).await.unwrap();
     assert!(report.clean, "{report:#?}");
     assert_eq!((report.counts.transfers, report.counts.usage_rows), (1, 1));
+}
+
+async fn every_try_at_an_upstream_is_a_row(store: TestStore) {
+    let books = Books::new(&store, 300).await;
+    let (twice, once, never) = (books.open(100), books.open(100), books.open(100));
+    let all = vec![twice.clone(), once.clone(), never.clone()];
+    books.flush(1, opens(all)).await.unwrap();
+    let mut end = settle(&twice, 40);
+    let second = end.attempts[0].clone();
+    let first =
+        Attempt { status: 0, upstream_id: None, started_at: 7, ended_at: 8, ..second.clone() };
+    end.attempts.insert(0, first);
+    let ends = resolves(vec![end, settle(&once, 10), void(&never)]);
+    books.flush(2, ends.clone()).await.unwrap();
+    // As after a lost answer.
+    books.flush(2, ends).await.unwrap();
+    let mut told = Vec::new();
+    for open in [&twice, &once, &never] {
+        let Ok(Some(Shown::Hold(shown))) = show(&books.db, open.hold_id.0).await else {
+            panic!("a hold without its books");
+        };
+        told.push(shown.attempts.iter().map(tried).collect::<Vec<_>>());
+        assert_eq!(shown.transfers.len(), usize::from(!told[told.len() - 1].is_empty()));
+    }
+    assert_eq!(told, [vec![(1, 0, 7, 8), (2, 200, 1, 2)], vec![(1, 200, 1, 2)], vec![]]);
+    assert_eq!(books.row().await.debits, NanoUsd(50));
+    books.assert_audit_is_clean().await;
+}
+
+fn tried(line: &AttemptLine) -> (i16, i32, i64, i64) {
+    (line.n, line.status, line.started_at.0, line.ended_at.0)
 }
 
 async fn the_same_flush_twice_is_the_same_flush(store: TestStore) {
@@ -249,6 +284,7 @@ crate::on_both_databases! {
     what_a_flush_gives_back_can_be_granted_by_it,
     a_cost_of_the_operator_charges_nobody,
     a_free_use_is_a_line_of_zero,
+    every_try_at_an_upstream_is_a_row,
     the_same_flush_twice_is_the_same_flush,
     a_fenced_instance_writes_nothing,
     an_instance_that_closed_writes_nothing,

@@ -144,14 +144,14 @@ fn settle(open: &HoldOpen, cost: i64) -> HoldResolve {
         usage: Usage { output_text: cost.cast_unsigned(), ..Usage::default() },
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
-        attempt: Some(Attempt {
+        attempts: vec![Attempt {
             provider: "p".to_owned(),
             upstream_model: "m".to_owned(),
             status: 200,
             upstream_id: Some("nul \u{0} and \\ and é".to_owned()),
             started_at: 1,
             ended_at: 2,
-        }),
+        }],
         idem: None,
     }
 }
@@ -171,7 +171,7 @@ fn void(open: &HoldOpen) -> HoldResolve {
         charge: NanoUsd::ZERO,
         usage: Usage::default(),
         finish: Finish::Failed,
-        attempt: None,
+        attempts: Vec::new(),
         ..settle(open, 0)
     }
 }

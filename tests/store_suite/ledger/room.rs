@@ -19,7 +19,7 @@ fn outcome(tokens: u64) -> Outcome {
         usage: Usage { output_text: tokens, ..Usage::default() },
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
-        attempt: None,
+        attempts: Vec::new(),
         payer: Payer::Customer,
     }
 }

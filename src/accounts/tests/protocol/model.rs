@@ -431,7 +431,7 @@ fn end_of(request: usize, charge: i64) -> HoldResolve {
         usage: Usage::default(),
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
-        attempt: None,
+        attempts: Vec::new(),
         idem: None,
     }
 }

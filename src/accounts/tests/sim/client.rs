@@ -111,7 +111,7 @@ async fn end(world: &World, accounts: &Accounts, request: &Request, hold: Hold, 
         Ending::Drop => return,
         Ending::Void => {
             world.asked(request.hold, None);
-            unless_skipped(world, request, amount, hold.void(None)).await
+            unless_skipped(world, request, amount, hold.void(Vec::new())).await
         }
         Ending::OperatorPays => {
             outcome.payer = Payer::Operator;
@@ -173,7 +173,7 @@ async fn use_free(world: &World, accounts: &Accounts, request: &Request) {
         usage: used(3),
         basis: UsageBasis::Provider,
         finish: Finish::Complete,
-        attempt: None,
+        attempts: Vec::new(),
         idem: None,
     };
     let free = FreeUse { open: HoldOpen { cap_id: None, ..open(request) }, resolve };
