@@ -1,10 +1,14 @@
 //! Lost answers, an absent database, fencing, full queues, panics.
 
+use std::time::Duration;
+
 use actix::{Context, Handler, Message};
 
 use super::{Room, Step, outcome, run, wait_until};
 use crate::{
-    accounts::{Accounts, HoldError, SettleError, account::AccountActor},
+    accounts::{
+        Accounts, HoldError, SettleError, account::AccountActor, handle::deliver, messages::Sweep,
+    },
     config::LeasePolicy,
     domain::NanoUsd,
 };
@@ -110,6 +114,29 @@ fn a_panicked_actor_sets_its_account_aside_and_its_hold_still_settles() {
         assert_eq!((seen.registry.panicked, seen.registry.live, seen.ready), (1, 0, true));
         room.accounts.drain().await.unwrap();
         assert_eq!(room.row().await.available(), NanoUsd(990));
+        room.assert_audit_is_clean().await;
+    });
+}
+
+#[test]
+fn a_hold_that_meets_an_actor_on_its_way_out_is_not_forgotten() {
+    run(async {
+        let room = Room::with_policy(LeasePolicy::Auto, 1_000, |_| ()).await;
+        drop(room.hold(1).await.unwrap());
+        let actor = room.accounts.inner.live.read().unwrap()[&room.account].clone();
+        let sweep = || deliver(&actor, Sweep { idle: Duration::ZERO }).unwrap();
+        wait_until(async || {
+            sweep();
+            (room.row().await.leased == NanoUsd::ZERO).then_some(())
+        })
+        .await;
+        // It leaves, and the hold is in its mailbox already.
+        sweep();
+        let hold = room.hold(600).await.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(room.hold(600).await, Err(HoldError::Denied(_))));
+        }
+        hold.settle(outcome(250)).await.unwrap();
         room.assert_audit_is_clean().await;
     });
 }
