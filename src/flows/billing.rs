@@ -413,8 +413,10 @@ impl Drop for Billing {
     }
 }
 
-/// The use of a free model, opened and resolved at once.
+/// The use of a free model, opened and resolved at once. Its id is made now: a row must not come
+/// long after its id, which is how the audit knows what is complete.
 fn free_use(open: HoldOpen, outcome: Outcome) -> FreeUse {
+    let open = HoldOpen { hold_id: HoldId::generate(), ..open };
     let resolve = HoldResolve {
         hold_id: open.hold_id,
         account_id: open.account_id,
