@@ -20,6 +20,7 @@ mod m20261123_000004_create_ledger_price;
 mod m20261126_000005_extend_ledger;
 mod m20261126_000006_create_ledger_idem;
 mod m20261126_000007_add_key_budget;
+mod m20261126_000008_create_ledger_seal;
 pub mod sqlite_file;
 
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000005_extend_ledger::Migration),
             Box::new(m20261126_000006_create_ledger_idem::Migration),
             Box::new(m20261126_000007_add_key_budget::Migration),
+            Box::new(m20261126_000008_create_ledger_seal::Migration),
         ]
     }
 }

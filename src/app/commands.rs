@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     App, StartError,
     admin_socket::{self, Remote},
-    chat_command, ledger_command, server,
+    audit_command, chat_command, ledger_command, server,
 };
 use crate::{
     config::{
@@ -21,14 +21,12 @@ use crate::{
     },
     domain::{BudgetWindow, KeyBudget},
     flows::{Platform, admin::AdminRequest},
-    storage::{DbRole, ledger},
+    storage::DbRole,
     telemetry,
 };
 
 /// Exit code when a command was refused or failed.
 pub(super) const FAILED: u8 = 1;
-/// Exit code of `faces audit` when it could not run.
-const COULD_NOT_RUN: u8 = 2;
 /// Exit code after a second signal: 128 + SIGINT, as shells show it.
 const INTERRUPTED: u8 = 130;
 
@@ -50,7 +48,7 @@ pub async fn execute(cli: Cli) -> ExitCode {
             admin(&settings, request, json).await
         }
         Command::Ledger(command) => ledger_command::run(&settings, command).await,
-        Command::Audit(audit) => run_audit(&settings, audit.json).await,
+        Command::Audit(audit) => audit_command::run(&settings, audit).await,
     }
 }
 
@@ -236,27 +234,6 @@ fn key_request(command: KeyCommand) -> (AdminRequest, bool) {
         }
         KeyCommand::Revoke { key, json } => (AdminRequest::RevokeKey { key }, json),
     }
-}
-
-async fn run_audit(settings: &Settings, json: bool) -> ExitCode {
-    let audited = async {
-        let db = server::open(settings, DbRole::ReadOnly).await?;
-        Ok::<_, StartError>(ledger::audit(&db).await?)
-    };
-    let report = match audited.await {
-        Ok(report) => report,
-        Err(error) => {
-            complain(&format!("the audit could not run: {}", telemetry::chain(&error)));
-            return ExitCode::from(COULD_NOT_RUN);
-        }
-    };
-    let value = json!(report);
-    if json {
-        print_json(&value)
-    } else {
-        print_text(&human(&value))
-    }
-    if report.clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
 pub(super) fn print_json(value: &Value) {

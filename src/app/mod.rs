@@ -15,6 +15,7 @@
 //! Tested with the real binary: `tests/api` (start, commands), `tests/stream` (SIGTERM).
 
 mod admin_socket;
+mod audit_command;
 mod chat_command;
 mod commands;
 mod error;

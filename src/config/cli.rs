@@ -69,7 +69,13 @@ pub enum Command {
     Ledger(LedgerCommand),
 
     /// Re-derive every balance from the books; exit code 0 clean, 1 a difference, 2 could not run
-    #[command(after_help = "Examples:\n  faces audit\n  faces audit --json")]
+    ///
+    /// A full audit reads everything, and finds a change of old rows too: run it once a day. An
+    /// incremental one reads what came since the last clean incremental one and is as quick in
+    /// large books as in small ones: run it every minute.
+    #[command(
+        after_help = "Examples:\n  faces audit\n  faces audit --json\n  faces audit --incremental"
+    )]
     Audit(AuditArgs),
 }
 
@@ -318,6 +324,9 @@ pub enum FaceCommand {
 /// Arguments of `faces audit`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct AuditArgs {
+    /// Audit what came since the last clean incremental audit, and seal what can't change any more
+    #[arg(long)]
+    pub incremental: bool,
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,

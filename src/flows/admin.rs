@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Platform,
+    AuditMode, Failure, Platform,
     keys::{KeyTerms, no_key},
 };
 use crate::{
@@ -114,6 +114,8 @@ pub enum AdminRequest {
         /// The username, when the model string names one.
         face: Option<FaceName>,
     },
+    /// Audits what is not sealed and moves the seal.
+    AuditIncremental,
 }
 
 impl Platform {
@@ -179,6 +181,7 @@ impl Platform {
                 self.faces_of(account, None, None, Some(super::personas::PAGE_MAX)).await
             }
             AdminRequest::CreateChatKey { face } => self.chat_key(face).await,
+            AdminRequest::AuditIncremental => Ok(self.audit(AuditMode::Incremental).await?.report),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Failure, Platform, failure::INTERNAL_MESSAGE};
+pub use crate::storage::ledger::AuditMode;
 use crate::{domain::ErrorCode, storage::ledger};
 
 /// What an operator should wait while another audit runs.
@@ -20,14 +21,14 @@ pub struct Audit {
 }
 
 impl Platform {
-    /// Derives the books again, one audit at a time: it reads everything.
+    /// Derives the books again, one audit at a time: a full one reads everything.
     ///
     /// # Errors
     /// 503 while another one runs, or when the database can't be asked. A difference is no error.
     ///
     /// # Cancel safety
     /// Dropping the future does not stop the audit; the next one waits for its end.
-    pub async fn audit(&self) -> Result<Audit, Failure> {
+    pub async fn audit(&self, mode: AuditMode) -> Result<Audit, Failure> {
         let internal = || Failure::new(ErrorCode::Internal, INTERNAL_MESSAGE);
         let Ok(only) = Arc::clone(&self.inner.auditing).try_lock_owned() else {
             let message = "Another audit is running. Ask again when it has ended.";
@@ -41,7 +42,10 @@ impl Platform {
             reason = "it is waited for below; when the caller has left, it must end before the next one begins"
         )]
         let running = tokio::spawn(async move {
-            let report = ledger::audit(&db).await;
+            let report = match mode {
+                AuditMode::Full => ledger::audit(&db).await,
+                AuditMode::Incremental => ledger::audit_incremental(&db).await,
+            };
             drop(only);
             report
         });

@@ -44,7 +44,7 @@ pub mod trace;
 
 use std::{sync::Arc, time::Duration};
 
-pub use audit::Audit;
+pub use audit::{Audit, AuditMode};
 pub use billing::Bill;
 pub use budget::CallerBudget;
 pub use call::{Reply, ReplyNotes};

@@ -2,12 +2,13 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::header::AUTHORIZATION, web};
 use secrecy::ExposeSecret;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::{problem, routes::HttpState};
 use crate::{
     domain::ErrorCode,
-    flows::{Audit, Failure, failure::INTERNAL_MESSAGE},
+    flows::{Audit, AuditMode, Failure, failure::INTERNAL_MESSAGE},
     telemetry::metrics,
 };
 
@@ -22,15 +23,40 @@ pub(super) async fn metrics(req: HttpRequest, state: web::Data<HttpState>) -> Ht
     }
 }
 
-/// `GET /v1/admin/audit`: 200 only when the books are right, 500 with the report when they aren't.
+#[derive(Debug, Deserialize)]
+struct AuditQuery {
+    mode: Option<String>,
+}
+
+/// `GET /v1/admin/audit`, `?mode=full` (the default) or `incremental`: 200 only when the books are
+/// right, 500 with the report when they aren't.
 pub(super) async fn audit(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     if let Err(failure) = check_operator(&req, &state) {
         return problem::respond(&req, &failure);
     }
-    match state.flows.platform().audit().await {
+    let audited = async {
+        let mode = audit_mode(req.query_string())?;
+        state.flows.platform().audit(mode).await
+    };
+    match audited.await {
         Ok(Audit { clean: true, report }) => HttpResponse::Ok().json(report),
         Ok(Audit { clean: false, report }) => HttpResponse::InternalServerError().json(report),
         Err(failure) => problem::respond(&req, &failure),
+    }
+}
+
+fn audit_mode(query: &str) -> Result<AuditMode, Failure> {
+    let query = web::Query::<AuditQuery>::from_query(query).ok();
+    match query.map(|query| query.0.mode).as_ref().map(|mode| mode.as_deref()) {
+        Some(None | Some("full")) => Ok(AuditMode::Full),
+        Some(Some("incremental")) => Ok(AuditMode::Incremental),
+        Some(Some(_)) | None => Err(Failure {
+            loc: vec!["query".to_owned(), "mode".to_owned()],
+            ..Failure::new(
+                ErrorCode::InvalidRequest,
+                "mode must be full (the default) or incremental, once.",
+            )
+        }),
     }
 }
 

@@ -368,8 +368,11 @@ fn the_audit_says_what_is_wrong_with_exit_code_1_and_that_it_could_not_run_with_
     assert!(stage.server.terminate().success());
     let steal = "UPDATE ledger_account SET credits = credits + 1 WHERE kind = 1";
     edit_database(&stage.server, steal);
-    for json_flag in [true, false] {
-        let arguments: &[&str] = if json_flag { &["audit", "--json"] } else { &["audit"] };
+    for (json_flag, arguments) in [
+        (true, ["audit", "--json"].as_slice()),
+        (true, &["audit", "--incremental", "--json"]),
+        (false, &["audit"]),
+    ] {
         let found = run(&stage.server, arguments);
         assert_eq!(found.status.code(), Some(1), "{} {}", out(&found), err(&found));
         assert!(out(&found).contains("clean"), "{}", out(&found));
@@ -388,6 +391,28 @@ fn the_audit_says_what_is_wrong_with_exit_code_1_and_that_it_could_not_run_with_
     let broken = place.run(&["audit"]);
     assert_eq!(broken.status.code(), Some(2), "{} {}", out(&broken), err(&broken));
     assert!(err(&broken).contains("could not run"), "{}", err(&broken));
+}
+
+#[test]
+fn an_incremental_audit_works_while_a_server_runs_and_while_none_does() {
+    let place = Place::new();
+    let nothing = place.run(&["audit", "--incremental"]);
+    assert_eq!(nothing.status.code(), Some(2), "{} {}", out(&nothing), err(&nothing));
+    let data = place.path().join("data");
+    assert!(!data.exists(), "an audit makes no books");
+    let serving = place.serve(&[]);
+    let served = json(&place.run(&["audit", "--incremental", "--json"]));
+    assert_eq!(served["clean"], true, "{served}");
+    assert_eq!(served["mode"], "incremental", "{served}");
+    assert!(served["sealed_to"].is_string(), "{served}");
+    assert!(serving.stop().success());
+    let alone = place.run(&["audit", "--incremental"]);
+    assert!(alone.status.success(), "{} {}", out(&alone), err(&alone));
+    let lines = out(&alone);
+    let line = lines.lines().find(|line| line.starts_with("sealed_to ")).unwrap_or_default();
+    assert!(line.ends_with('Z'), "{lines}");
+    let all = json(&place.run(&["audit", "--json"]));
+    assert_eq!((&all["mode"], &all["clean"]), (&json!("full"), &json!(true)), "{all}");
 }
 
 #[test]

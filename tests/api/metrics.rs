@@ -1,5 +1,7 @@
 //! The operator's routes.
 
+use serde_json::Value;
+
 use crate::{
     kit::{Dialect, Stage, chat, error_of},
     program::edit_database,
@@ -8,6 +10,11 @@ use crate::{
 
 fn audit(stage: &Stage, key: &str) -> crate::support::http::Fetched {
     Request::get("/v1/admin/audit").bearer(key).fetch(stage.server.address())
+}
+
+fn audit_in_mode(stage: &Stage, key: &str, mode: &str) -> crate::support::http::Fetched {
+    let path = format!("/v1/admin/audit?mode={mode}");
+    Request::get(&path).bearer(key).fetch(stage.server.address())
 }
 
 fn metrics(stage: &Stage, key: &str) -> crate::support::http::Fetched {
@@ -65,6 +72,33 @@ fn the_audit_answers_200_only_when_the_books_are_right() {
     assert_eq!(report["clean"], false, "{report}");
     assert_eq!(report["differences"][0]["id"], stage.account.id.as_str(), "{report}");
     assert_eq!(audit(&stage, &key).status, 200);
+}
+
+#[test]
+fn an_incremental_audit_moves_the_seal_and_a_full_one_tells_where_it_is() {
+    let key = format!("{KEY_CANARY}-operator");
+    let builder = TestServer::builder().env("FACES_ADMIN_KEY", &key);
+    let stage = Stage::with([openai::json_exchange("ok", 10, 5)], builder, "1");
+    assert_eq!(stage.post("/v1/chat/completions", &chat("alice")).status, 200);
+    stage.server.ledger().wait_resolved(&stage.account, 1);
+    let full = audit_in_mode(&stage, &key, "full").json();
+    assert_eq!((&full["mode"], &full["sealed_to"]), (&"full".into(), &Value::Null), "{full}");
+    let quick = audit_in_mode(&stage, &key, "incremental");
+    assert_eq!(quick.status, 200, "{}", quick.text());
+    let quick = quick.json();
+    assert_eq!(quick["mode"], "incremental", "{quick}");
+    assert_eq!((&quick["counts"], &quick["totals"]), (&full["counts"], &full["totals"]));
+    assert!(quick["sealed_to"].as_str().is_some_and(|time| time.ends_with('Z')), "{quick}");
+    assert_eq!(audit(&stage, &key).json()["sealed_to"], quick["sealed_to"]);
+    edit_database(&stage.server, "UPDATE ledger_account SET credits = credits + 7 WHERE kind = 1");
+    assert_eq!(audit_in_mode(&stage, &key, "incremental").status, 500);
+    edit_database(&stage.server, "UPDATE ledger_account SET credits = credits - 7 WHERE kind = 1");
+    for wrong in ["daily", "", "full&mode=full"] {
+        let refused = audit_in_mode(&stage, &key, wrong);
+        assert_eq!(refused.status, 422, "{wrong}: {}", refused.text());
+        assert!(refused.text().contains("incremental"), "{}", refused.text());
+    }
+    assert_eq!(audit_in_mode(&stage, &key[1..], "daily").status, 401);
 }
 
 #[test]

@@ -38,7 +38,7 @@ mod writes;
 
 use std::sync::Arc;
 
-pub use audit::{AuditReport, audit};
+pub use audit::{AuditMode, AuditReport, audit, audit_incremental};
 pub use caps::{CapWindow, ensure_cap, read_caps, spent_by_keys};
 pub(super) use flush::read_rows;
 pub use idem::{find_key, purge_keys};

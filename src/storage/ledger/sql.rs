@@ -297,7 +297,8 @@ impl Statements {
 /// Most columns of a batch row.
 const COLUMNS_MAX: usize = 11;
 
-fn fill(backend: DbBackend, text: &str) -> String {
+/// Fills the words in for a database.
+pub(super) fn fill(backend: DbBackend, text: &str) -> String {
     let sqlite = backend == DbBackend::Sqlite;
     let mut sql = if sqlite {
         // `$1` would be a name to SQLite, `?1` is the first parameter to every driver.

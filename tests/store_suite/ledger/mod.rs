@@ -8,6 +8,7 @@ mod idempotency;
 mod leases;
 mod recovery;
 mod room;
+mod sealing;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -21,10 +21,10 @@ const PAGE: &str = "SELECT h.id, h.cost, COALESCE(o.amount, 0), COALESCE(c.amoun
 const COST: &str = "usage × pinned price × markup as charge + overrun + provider cost";
 const PRICE: &str = "the pinned price of a hold";
 
-/// Compares what each settled hold's usage costs with what its transfers say.
-pub(super) async fn check(snapshot: &Snapshot) -> Result<Vec<Difference>, DbErr> {
+/// Compares what the usage of each settled hold from `cut` on costs with what its transfers say.
+pub(super) async fn check(snapshot: &Snapshot, cut: Uuid) -> Result<Vec<Difference>, DbErr> {
     let mut found = Vec::new();
-    let mut after = Uuid::nil();
+    let mut after = Uuid::from_u128(cut.as_u128().saturating_sub(1));
     loop {
         let limit = PRICED_ROWS_PER_PAGE.cast_signed();
         let rows = snapshot.query(PAGE, [after.into(), limit.into()]).await?;
@@ -82,4 +82,14 @@ fn rate(row: &QueryResult) -> Result<Option<ChargeRate>, DbErr> {
         },
         markup_bps,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::assert_read_no_history, *};
+
+    #[tokio::test]
+    async fn pricing_does_not_read_what_is_sealed() {
+        assert_read_no_history(vec![PAGE.to_owned()]).await;
+    }
 }

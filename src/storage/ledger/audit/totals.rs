@@ -4,7 +4,7 @@ use sea_orm::DbErr;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Difference, Snapshot, wide};
+use super::{Difference, Snapshot, checks::with_sealed, wide};
 use crate::domain::ledger::AccountKind;
 
 /// Rows that the audit looked at.
@@ -50,27 +50,35 @@ pub struct Totals {
     pub provider_cost: i128,
 }
 
+/// Rows from `$1` on, and those that the seal with this cut counted.
 const COUNTS: &str = "SELECT
     (SELECT COUNT(*) FROM ledger_account WHERE kind = 1),
     (SELECT COUNT(*) FROM ledger_hold WHERE state = 1),
-    (SELECT COUNT(*) FROM ledger_hold WHERE state = 2),
-    (SELECT COUNT(*) FROM ledger_hold WHERE state = 3),
-    (SELECT COUNT(*) FROM ledger_hold WHERE state = 4),
-    (SELECT COUNT(*) FROM ledger_transfer),
-    (SELECT COUNT(*) FROM ledger_usage),
-    (SELECT COUNT(*) FROM ledger_instance WHERE state IN (1, 2))";
+    (SELECT COUNT(*) FROM ledger_hold WHERE state = 2 AND id >= $1)
+        + COALESCE(seal.holds_settled, 0),
+    (SELECT COUNT(*) FROM ledger_hold WHERE state = 3 AND id >= $1)
+        + COALESCE(seal.holds_voided, 0),
+    (SELECT COUNT(*) FROM ledger_hold WHERE state = 4 AND id >= $1)
+        + COALESCE(seal.holds_recovered, 0),
+    (SELECT COUNT(*) FROM ledger_transfer WHERE id >= $1) + COALESCE(seal.transfers, 0),
+    (SELECT COUNT(*) FROM ledger_usage WHERE hold_id >= $1) + COALESCE(seal.usage_rows, 0),
+    (SELECT COUNT(*) FROM ledger_instance WHERE state IN (1, 2))
+    FROM (SELECT 1 AS one) AS one LEFT JOIN ledger_seal AS seal ON seal.cut_id = $1";
 
 const WALLETS: &str = "SELECT CAST(COALESCE(SUM(credits), 0) AS TEXT),
         CAST(COALESCE(SUM(debits), 0) AS TEXT), CAST(COALESCE(SUM(leased), 0) AS TEXT),
         (SELECT CAST(COALESCE(SUM(posted - folded), 0) AS TEXT) FROM ledger_lease WHERE state = 1)
     FROM ledger_account WHERE kind = 1";
 
-const OPERATOR: &str = "SELECT CAST(COALESCE(SUM(CASE WHEN t.credit_account = $1 THEN t.amount
-        ELSE -t.amount END), 0) AS TEXT)
-    FROM ledger_transfer AS t WHERE t.credit_account = $1 OR t.debit_account = $1";
+/// As the checks: from `$1` on, with what is sealed below. `$2` is the account.
+const OPERATOR: &str = "SELECT CAST(COALESCE(SUM(sums.amount), 0) AS TEXT)
+    FROM (SELECT amount FROM ledger_transfer WHERE id >= $1 AND credit_account = $2
+        UNION ALL SELECT -amount FROM ledger_transfer WHERE id >= $1 AND debit_account = $2
+        UNION ALL SELECT credited - debited FROM ledger_seal_account
+        WHERE account_id = $2 AND {sealed}) AS sums";
 
-pub(super) async fn counts(snapshot: &Snapshot) -> Result<Counts, DbErr> {
-    let rows = snapshot.query(COUNTS, []).await?;
+pub(super) async fn counts(snapshot: &Snapshot, cut: Uuid) -> Result<Counts, DbErr> {
+    let rows = snapshot.query(COUNTS, [cut.into()]).await?;
     let Some(row) = rows.first() else { return Ok(Counts::default()) };
     Ok(Counts {
         accounts: row.try_get_by_index(0)?,
@@ -85,7 +93,10 @@ pub(super) async fn counts(snapshot: &Snapshot) -> Result<Counts, DbErr> {
 }
 
 /// The sums, and the difference when all money accounts together are not 0 (I4).
-pub(super) async fn totals(snapshot: &Snapshot) -> Result<(Totals, Vec<Difference>), DbErr> {
+pub(super) async fn totals(
+    snapshot: &Snapshot,
+    cut: Uuid,
+) -> Result<(Totals, Vec<Difference>), DbErr> {
     let rows = snapshot.query(WALLETS, []).await?;
     let mut totals = Totals::default();
     let mut sum = 0;
@@ -96,7 +107,7 @@ pub(super) async fn totals(snapshot: &Snapshot) -> Result<(Totals, Vec<Differenc
         sum = totals.credits - totals.debits - wide(row, 3)?.unwrap_or_default();
     }
     for kind in AccountKind::OPERATOR {
-        let balance = operator_balance(snapshot, kind).await?;
+        let balance = operator_balance(snapshot, kind, cut).await?;
         sum += balance;
         match kind {
             AccountKind::CashClearing => totals.cash_clearing = balance,
@@ -117,9 +128,23 @@ pub(super) async fn totals(snapshot: &Snapshot) -> Result<(Totals, Vec<Differenc
     Ok((totals, if sum == 0 { Vec::new() } else { vec![imbalance] }))
 }
 
-async fn operator_balance(snapshot: &Snapshot, kind: AccountKind) -> Result<i128, DbErr> {
+async fn operator_balance(
+    snapshot: &Snapshot,
+    kind: AccountKind,
+    cut: Uuid,
+) -> Result<i128, DbErr> {
     let Some(id) = kind.operator_id() else { return Ok(0) };
-    let rows = snapshot.query(OPERATOR, [id.0.into()]).await?;
+    let rows = snapshot.query(&with_sealed(OPERATOR), [cut.into(), id.0.into()]).await?;
     let balance = rows.first().map(|row| wide(row, 0)).transpose()?;
     Ok(balance.flatten().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::assert_read_no_history, *};
+
+    #[tokio::test]
+    async fn counts_and_balances_do_not_read_what_is_sealed() {
+        assert_read_no_history(vec![COUNTS.to_owned(), with_sealed(OPERATOR)]).await;
+    }
 }
