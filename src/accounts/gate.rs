@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::telemetry::metrics;
+
 /// The state of this instance as its threads see it. All reads are one or two atomic loads.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -82,6 +84,7 @@ impl Gate {
     /// For good. The first reason stays.
     pub(super) fn stop(&self, reason: String) {
         drop(self.stopped.set(reason));
+        metrics::ledger().stopped();
     }
 
     pub(super) fn stopped(&self) -> Option<&str> {

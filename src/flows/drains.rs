@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::trace::RequestTrace;
-use crate::providers::{Provider, SentMark};
+use crate::{
+    providers::{Provider, SentMark},
+    telemetry::metrics::{self, Running},
+};
 
 /// The places for calls that go on without their client. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,6 +26,12 @@ pub(super) struct Drains {
     places: Arc<Semaphore>,
     /// How long such a call may go on.
     timeout: Duration,
+}
+
+/// A place, for as long as a call goes on without its client.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _running: Running,
 }
 
 impl Drains {
@@ -38,9 +47,10 @@ impl Drains {
     }
 
     /// A place for a call whose client has just left, until when it may go on.
-    fn enter(&self, trace: &RequestTrace) -> Option<(OwnedSemaphorePermit, Instant)> {
+    fn enter(&self, trace: &RequestTrace) -> Option<(Place, Instant)> {
         let deadline = trace.client_left() + self.timeout;
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
+            metrics::traffic().drain_refused();
             log::warn!(
                 target: "faces::flows",
                 "FACES_DRAINS_MAX calls go on without their client already: request {} is \
@@ -54,7 +64,7 @@ impl Drains {
             "request {} goes on without its client",
             trace.request_id()
         );
-        Some((place, deadline))
+        Some((Place { _permit: permit, _running: metrics::traffic().drain() }, deadline))
     }
 
     /// Reads `relay` to its end for nobody, so that its settlement has the whole usage. Without a
@@ -138,11 +148,12 @@ pub struct ClientStream<R: Relay> {
     /// `None` where cancelling stops the bill.
     drains: Option<Drains>,
     trace: RequestTrace,
+    _running: Running,
 }
 
 impl<R: Relay> ClientStream<R> {
-    pub(super) const fn new(relay: R, drains: Option<Drains>, trace: RequestTrace) -> Self {
-        Self { relay: Some(relay), drains, trace }
+    pub(super) fn new(relay: R, drains: Option<Drains>, trace: RequestTrace) -> Self {
+        Self { relay: Some(relay), drains, trace, _running: metrics::traffic().stream() }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         ledger::{Finish, IdemClaim, IdemKey, IdemState, StoredResponse},
     },
     storage::ledger,
+    telemetry::metrics,
 };
 
 /// How long a client should wait for the request that has its key.
@@ -64,6 +65,7 @@ impl Flows {
         match record.state {
             IdemState::InProgress => Err(in_progress()),
             IdemState::Done { response: Some(response), .. } => {
+                metrics::traffic().replayed();
                 trace.update(|line| {
                     line.cost = Some(NanoUsd::ZERO);
                     line.finish = Some(Finish::Complete.as_str());

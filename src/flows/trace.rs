@@ -1,5 +1,5 @@
-//! What a request leaves in the access log, collected while it runs, and whether its client is
-//! still there.
+//! What a request leaves in the access log and the metrics, collected while it runs, and whether
+//! its client is still there.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::telemetry::{AccessLine, log_access};
+use crate::telemetry::{
+    AccessLine, log_access,
+    metrics::{self, Running},
+};
 
 /// A handle to the request's one access-log line and its place among the requests in flight.
 ///
@@ -25,6 +28,7 @@ struct TraceInner {
     started: Instant,
     left_at: Cell<Option<tokio::time::Instant>>,
     _permit: Option<OwnedSemaphorePermit>,
+    _running: Running,
 }
 
 impl RequestTrace {
@@ -32,7 +36,8 @@ impl RequestTrace {
     #[must_use]
     pub fn new(line: AccessLine, started: Instant, permit: Option<OwnedSemaphorePermit>) -> Self {
         let (line, left_at) = (RefCell::new(line), Cell::new(None));
-        Self(Rc::new(TraceInner { line, started, left_at, _permit: permit }))
+        let running = metrics::traffic().request_in_flight();
+        Self(Rc::new(TraceInner { line, started, left_at, _permit: permit, _running: running }))
     }
 
     /// Changes the line. Does nothing while another change is running (there is none: one thread,
@@ -65,8 +70,9 @@ impl RequestTrace {
 
 impl Drop for TraceInner {
     fn drop(&mut self) {
-        let line = self.line.get_mut();
+        let mut line = std::mem::take(self.line.get_mut());
         line.duration = self.started.elapsed();
-        log_access(line);
+        log_access(&line);
+        metrics::traffic().request(line);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::domain::ErrorCode;
+use crate::{domain::ErrorCode, telemetry::metrics::AttemptEnd};
 
 /// Why an upstream call did not give a whole response.
 ///
@@ -87,6 +87,20 @@ impl ProviderError {
             Self::QueueFull { .. } => ErrorCode::Overloaded,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::Bug { .. } => ErrorCode::Internal,
+        }
+    }
+
+    /// What the metrics count it as.
+    pub(super) const fn attempt_end(&self) -> AttemptEnd {
+        match self {
+            Self::Connect { .. } | Self::Tls { .. } => AttemptEnd::ConnectError,
+            Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout => AttemptEnd::Timeout,
+            Self::Reset { .. } | Self::Truncated => AttemptEnd::Cut,
+            Self::TooLarge { .. } | Self::Unreadable { .. } | Self::Bug { .. } => {
+                AttemptEnd::Unusable
+            }
+            Self::QueueFull { .. } => AttemptEnd::Full,
+            Self::ShuttingDown => AttemptEnd::Shutdown,
         }
     }
 

@@ -23,7 +23,10 @@ use super::{
     Catalog, Endpoint, Provider, ProviderError, SentMark, SetupError, UpstreamResponse, tls,
     worker::{Call, ProviderWorker},
 };
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    telemetry::metrics::{self, AttemptEnd, ProviderMetrics},
+};
 
 /// When to come back after [`ProviderError::QueueFull`], ms (guess: calls end every few seconds).
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -77,7 +80,7 @@ impl PoolLimits {
 
 /// What happened so far, counted on any thread.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+struct Counters {
     started: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -86,20 +89,21 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn completed(&self) {
-        self.completed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn cancelled(&self) {
-        self.cancelled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn retried(&self) {
-        self.retried.fetch_add(1, Ordering::Relaxed);
+    fn of(&self, end: AttemptEnd) -> &AtomicU64 {
+        match end {
+            AttemptEnd::Success
+            | AttemptEnd::Redirect
+            | AttemptEnd::Refused
+            | AttemptEnd::Failed => &self.completed,
+            AttemptEnd::Timeout
+            | AttemptEnd::ConnectError
+            | AttemptEnd::Cut
+            | AttemptEnd::Unusable
+            | AttemptEnd::Full
+            | AttemptEnd::Shutdown => &self.failed,
+            AttemptEnd::Cancelled => &self.cancelled,
+            AttemptEnd::Stale => &self.retried,
+        }
     }
 }
 
@@ -107,7 +111,16 @@ impl Counters {
 #[derive(Debug)]
 pub(super) struct ProviderState {
     permits: Arc<Semaphore>,
-    pub(super) counters: Counters,
+    counters: Counters,
+    pub(super) metrics: ProviderMetrics,
+}
+
+impl ProviderState {
+    /// Counts how a try of a call that was let in ended.
+    pub(super) fn ended(&self, end: AttemptEnd) {
+        self.counters.of(end).fetch_add(1, Ordering::Relaxed);
+        self.metrics.ended(end);
+    }
 }
 
 /// A snapshot of one provider.
@@ -180,11 +193,13 @@ impl Providers {
     ) -> Result<Self, SetupError> {
         let tls = tls::client_config(ca_file)?;
         let limits = PoolLimits::new(limits);
-        let state = || ProviderState {
+        let state = |name: &str| ProviderState {
             permits: Arc::new(Semaphore::new(limits.inflight_max)),
             counters: Counters::default(),
+            metrics: metrics::traffic().provider(name),
         };
-        let states = catalog.providers().map(|it| (it.name.clone(), Arc::new(state()))).collect();
+        let states =
+            catalog.providers().map(|it| (it.name.clone(), Arc::new(state(&it.name)))).collect();
         let inner = Inner {
             catalog,
             states,
@@ -248,6 +263,7 @@ impl Providers {
                     ProviderError::ShuttingDown
                 }
                 TryAcquireError::NoPermits => {
+                    state.metrics.ended(AttemptEnd::Full);
                     ProviderError::QueueFull { retry_after_ms: RETRY_AFTER_MS }
                 }
             })?;

@@ -37,6 +37,7 @@ use super::{
     pool::PoolLimits,
     sent::MarkedBody,
 };
+use crate::telemetry::metrics::AttemptEnd;
 
 /// How long a released body may take to end, and how many bytes (guess: the end is one packet
 /// behind the last event; beyond that a new connection is cheaper).
@@ -85,24 +86,16 @@ impl Service<ConnectInfo<Uri>> for Opening {
 pub(super) struct Opened {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) retried: bool,
     pub(super) body: RestOfBody,
 }
 
 /// A body that has not been read yet.
 pub(super) struct RestOfBody {
+    status: u16,
     /// `None`: nothing to read (no body, or one that is left out).
     response: Option<ClientResponse>,
     /// Declared length.
     length: Option<u64>,
-}
-
-/// How a pump ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PumpEnd {
-    Complete,
-    Failed,
-    Cancelled,
 }
 
 /// The clients of one thread.
@@ -167,14 +160,12 @@ impl Transport {
                     let clean = client(&self.tls, &self.limits, POOL_KEEP_ALIVE);
                     self.pooled.replace(clean);
                 }
-                judge(response, false)
+                judge(response)
             }
             Err(error) if !opened.get() && is_stale(&error) => {
                 dispatch.sent.repeat();
-                match request(&self.fresh, &url, dispatch, true).await {
-                    Ok(response) => judge(response, true),
-                    Err(error) => Err(send_error(error)),
-                }
+                let second = request(&self.fresh, &url, dispatch, true).await;
+                judge(second.map_err(send_error)?)
             }
             Err(error) => Err(send_error(error)),
         }
@@ -187,12 +178,14 @@ impl Transport {
         parts: &mpsc::Sender<Part>,
         released: &AtomicBool,
         started: Instant,
-    ) -> (PumpEnd, Option<Part>) {
-        let RestOfBody { response, length } = body;
+    ) -> (AttemptEnd, Option<Part>) {
+        let RestOfBody { status, response, length } = body;
+        let complete = AttemptEnd::answered(status);
         let Some(mut response) = response else {
-            return (PumpEnd::Complete, Some(Part::End));
+            return (complete, Some(Part::End));
         };
-        let failed = |error| (PumpEnd::Failed, Some(Part::Failed(error)));
+        let left = |released| if released { complete } else { AttemptEnd::Cancelled };
+        let failed = |error: ProviderError| (error.attempt_end(), Some(Part::Failed(error)));
         let idle = tokio::time::sleep(self.limits.idle_timeout);
         let total = tokio::time::sleep_until(started + self.limits.total_timeout);
         let mut cut = self.cut.clone();
@@ -203,7 +196,7 @@ impl Transport {
             idle.as_mut().reset(Instant::now() + self.limits.idle_timeout);
             let item = tokio::select! {
                 biased;
-                () = parts.closed() => return (leave(response, released).await, None),
+                () = parts.closed() => return (left(leave(response, released).await), None),
                 item = response.next() => item,
                 () = &mut idle => return failed(ProviderError::IdleTimeout),
                 () = &mut total => return failed(ProviderError::TotalTimeout),
@@ -216,13 +209,13 @@ impl Transport {
                 None if length.is_some_and(|length| received < length) => {
                     return failed(ProviderError::Truncated);
                 }
-                None => return (PumpEnd::Complete, Some(Part::End)),
+                None => return (complete, Some(Part::End)),
             };
             received = received.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
             tokio::select! {
                 biased;
                 sent = parts.send(Part::Chunk(chunk)) => if sent.is_err() {
-                    return (leave(response, released).await, None);
+                    return (left(leave(response, released).await), None);
                 },
                 () = &mut total => return failed(ProviderError::TotalTimeout),
             }
@@ -232,10 +225,10 @@ impl Transport {
 
 /// The reader is gone. One who left because it had everything ([`super::UpstreamBody::release`])
 /// gets the few bytes that end the body read, so that the connection goes back to the pool; any
-/// other takes the connection along.
-async fn leave(mut response: ClientResponse, released: &AtomicBool) -> PumpEnd {
+/// other takes the connection along. Returns whether it had everything.
+async fn leave(mut response: ClientResponse, released: &AtomicBool) -> bool {
     if !released.load(Ordering::Acquire) {
-        return PumpEnd::Cancelled;
+        return false;
     }
     let rest = async {
         let mut bytes = 0;
@@ -248,7 +241,7 @@ async fn leave(mut response: ClientResponse, released: &AtomicBool) -> PumpEnd {
     };
     // Whether the end came in time decides only about the connection.
     let _ = tokio::time::timeout(RELEASE_WAIT, rest).await;
-    PumpEnd::Complete
+    true
 }
 
 /// awc's defaults are wrong for long streams (5 s, 100 connections, redirects): every one is set
@@ -317,7 +310,7 @@ fn is_bodiless(status: StatusCode) -> bool {
 ///
 /// A failure (400 and above) whose body can't be read keeps its status and comes without a body:
 /// the status says enough.
-fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderError> {
+fn judge(response: ClientResponse) -> Result<Opened, ProviderError> {
     let unreadable = |why| Err(ProviderError::Unreadable { why });
     let status = response.status();
     let is_failure = status.is_client_error() || status.is_server_error();
@@ -349,12 +342,9 @@ fn judge(response: ClientResponse, retried: bool) -> Result<Opened, ProviderErro
             .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
     );
     let has_body = framed && !encoded && !is_bodiless(status);
-    Ok(Opened {
-        status: status.as_u16(),
-        headers,
-        retried,
-        body: RestOfBody { response: has_body.then_some(response), length },
-    })
+    let status = status.as_u16();
+    let response = has_body.then_some(response);
+    Ok(Opened { status, headers, body: RestOfBody { status, response, length } })
 }
 
 /// Whether the connection was closed under the request before anything came back. An end after a

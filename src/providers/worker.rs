@@ -16,8 +16,9 @@ use super::{
     body::Part,
     pool::{PoolLimits, ProviderState},
     sandbox,
-    transport::{PumpEnd, Transport},
+    transport::Transport,
 };
+use crate::telemetry::metrics::AttemptEnd;
 
 /// One call: what to send, who waits, and the place it takes among the provider's calls.
 #[derive(Message)]
@@ -78,16 +79,17 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
     let started = Instant::now();
     let opened = tokio::select! {
         biased;
-        () = reply.closed() => {
-            state.counters.cancelled();
-            return;
-        }
-        opened = Box::pin(transport.open(&dispatch, started)) => opened,
+        () = reply.closed() => None,
+        opened = Box::pin(transport.open(&dispatch, started)) => Some(opened),
     };
+    if dispatch.sent.repeated_at().is_some() {
+        state.ended(AttemptEnd::Stale);
+    }
     let opened = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            state.counters.failed();
+        Some(Ok(opened)) => opened,
+        None => return state.ended(AttemptEnd::Cancelled),
+        Some(Err(error)) => {
+            state.ended(error.attempt_end());
             log::debug!("{}: {error}", dispatch.provider.name);
             drop(permit);
             // A caller who has left needs no error.
@@ -96,9 +98,7 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
         }
     };
     drop(dispatch);
-    if opened.retried {
-        state.counters.retried();
-    }
+    state.metrics.first_byte(started.elapsed());
     let (parts, body) = mpsc::channel(limits.channel_chunks);
     let released = Arc::new(AtomicBool::new(false));
     let response = UpstreamResponse {
@@ -107,15 +107,10 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
         body: UpstreamBody::new(body, Arc::clone(&released)),
     };
     if reply.send(Ok(response)).is_err() {
-        state.counters.cancelled();
-        return;
+        return state.ended(AttemptEnd::Cancelled);
     }
     let (end, last) = Box::pin(transport.pump(opened.body, &parts, &released, started)).await;
-    match end {
-        PumpEnd::Complete => state.counters.completed(),
-        PumpEnd::Failed => state.counters.failed(),
-        PumpEnd::Cancelled => state.counters.cancelled(),
-    }
+    state.ended(end);
     // The connection is closed or back in the pool: a slow reader of the last part keeps nobody
     // else from the provider.
     drop(permit);
@@ -127,8 +122,10 @@ async fn run(transport: Rc<Transport>, limits: PoolLimits, call: Call) {
 /// One call to the sandbox: the same channel, the same cancellation, no network.
 async fn run_sandbox(limits: PoolLimits, mut cut: watch::Receiver<bool>, call: Call) {
     let Call { dispatch, reply, state, permit } = call;
+    let started = Instant::now();
     dispatch.sent.set();
     let answer = sandbox::answer(&dispatch.body, dispatch.endpoint);
+    state.metrics.first_byte(started.elapsed());
     let (parts, body) = mpsc::channel(limits.channel_chunks);
     let response = UpstreamResponse {
         status: answer.status,
@@ -137,19 +134,15 @@ async fn run_sandbox(limits: PoolLimits, mut cut: watch::Receiver<bool>, call: C
     };
     let paced = answer.chunks.len() > 1 && !limits.sandbox_delta_interval.is_zero();
     if reply.send(Ok(response)).is_err() {
-        state.counters.cancelled();
-        return;
+        return state.ended(AttemptEnd::Cancelled);
     }
     for (index, chunk) in answer.chunks.into_iter().enumerate() {
         if paced && index > 0 {
             tokio::select! {
                 biased;
-                () = parts.closed() => {
-                    state.counters.cancelled();
-                    return;
-                }
+                () = parts.closed() => return state.ended(AttemptEnd::Cancelled),
                 _ = cut.wait_for(|is_cut| *is_cut) => {
-                    state.counters.failed();
+                    state.ended(AttemptEnd::Shutdown);
                     let _ = parts.send(Part::Failed(ProviderError::ShuttingDown)).await;
                     return;
                 }
@@ -157,11 +150,10 @@ async fn run_sandbox(limits: PoolLimits, mut cut: watch::Receiver<bool>, call: C
             }
         }
         if parts.send(Part::Chunk(chunk)).await.is_err() {
-            state.counters.cancelled();
-            return;
+            return state.ended(AttemptEnd::Cancelled);
         }
     }
-    state.counters.completed();
+    state.ended(AttemptEnd::answered(answer.status));
     drop(permit);
     let _ = parts.send(Part::End).await;
 }

@@ -1,7 +1,9 @@
 //! Numbers for a monitoring system, in the text format of OpenMetrics.
 //!
 //! Names begin with `faces_`; money is in nano-USD, time in seconds. Recording is an atomic
-//! addition (a histogram: a short lock) and never fails.
+//! addition (a histogram or a label: a short lock) and never fails.
+
+mod traffic;
 
 use std::{
     sync::LazyLock,
@@ -20,6 +22,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use self::traffic::{AttemptEnd, ProviderMetrics, Running, TrafficMetrics};
 use crate::domain::{NanoUsd, UsageBasis, error_code::FundsReason};
 
 type Labels = [(&'static str, &'static str); 1];
@@ -39,6 +42,7 @@ pub struct LedgerMetrics {
     recovered_instances: Counter,
     recovered_holds: Counter,
     settlements: Family<Labels, Counter>,
+    stopped: Gauge,
 }
 
 impl LedgerMetrics {
@@ -56,6 +60,7 @@ impl LedgerMetrics {
             recovered_instances: Counter::default(),
             recovered_holds: Counter::default(),
             settlements: Family::default(),
+            stopped: Gauge::default(),
         }
     }
 
@@ -117,6 +122,11 @@ impl LedgerMetrics {
         self.recovered_holds.inc_by(holds);
     }
 
+    /// The ledger writes nothing any more, for good.
+    pub fn stopped(&self) {
+        self.stopped.set(1);
+    }
+
     fn register(&self, all: &mut Registry) {
         let reg = all.sub_registry_with_prefix("ledger");
         reg.register("flush_ops", "Operations in a durable flush", self.flush_ops.clone());
@@ -156,16 +166,28 @@ impl LedgerMetrics {
             "Holds settled, by how usage was learned",
             self.settlements.clone(),
         );
+        reg.register(
+            "stopped",
+            "1 once this process can't write to the ledger any more",
+            self.stopped.clone(),
+        );
     }
 }
 
 static LEDGER: LazyLock<LedgerMetrics> = LazyLock::new(LedgerMetrics::new);
+static TRAFFIC: LazyLock<TrafficMetrics> = LazyLock::new(TrafficMetrics::new);
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Where the ledger records.
 #[must_use]
 pub fn ledger() -> &'static LedgerMetrics {
     &LEDGER
+}
+
+/// Where requests and calls of providers are recorded.
+#[must_use]
+pub fn traffic() -> &'static TrafficMetrics {
+    &TRAFFIC
 }
 
 /// Content type of [`exposition`].
@@ -183,6 +205,7 @@ pub fn exposition() -> Result<String, std::fmt::Error> {
     let uptime = ConstGauge::new(STARTED.elapsed().as_secs_f64());
     all.register_with_unit("uptime", "Time since the start", Unit::Seconds, uptime);
     LEDGER.register(&mut all);
+    TRAFFIC.register(&mut all);
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)

@@ -1,6 +1,7 @@
 //! What the server tells its operator: log lines, the access line, error chains.
 //!
-//! Owns env_logger and prometheus_client ([`metrics`]). One event is one line on stderr: UTC time
+//! Owns env_logger and prometheus_client ([`metrics`], whose labels take values only from the code,
+//! the table of routes and the catalog, never from a client). One event is one line on stderr: UTC time
 //! in milliseconds, level, target, message, then `key=value` pairs. One request is one line of the target `faces::access`
 //! ([`AccessLine`]), in logfmt.
 //!
