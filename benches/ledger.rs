@@ -102,6 +102,7 @@ impl Books {
             price_id: self.price,
             model: "m".to_owned(),
             legs: Vec::new(),
+            idem: None,
         }
     }
 

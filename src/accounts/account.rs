@@ -213,14 +213,17 @@ impl AccountActor {
     }
 
     /// A hold ends, with what its extensions have made of it.
-    pub(super) fn end(&mut self, EndHold { mut resolve, reply }: EndHold) -> Result<(), Violation> {
+    pub(super) fn end(
+        &mut self,
+        EndHold { mut resolve, reply, ending, .. }: EndHold,
+    ) -> Result<(), Violation> {
         self.core.adjust(&mut resolve);
         let retains = self.policy().retains;
         let give_back = self.core.end(&resolve, retains)?;
         let now = self.now_ms();
         self.demand.charged(now, resolve.charge.0);
         // A writer that is gone has stopped the ledger: recovery ends the hold.
-        drop(deliver(&self.shared.writer, EnqueueEnd { resolve, give_back, reply }));
+        drop(deliver(&self.shared.writer, EnqueueEnd { resolve, give_back, reply, ending }));
         Ok(())
     }
 

@@ -44,7 +44,7 @@ impl Extension {
 
 impl AccountActor {
     /// A hold ends now, or once it is known what an extension makes of it. What its hold does not
-    /// cover is asked for first.
+    /// cover is asked for first, as far as the request could cost at most.
     pub(super) fn end_or_extend(&mut self, mut end: EndHold) -> Result<(), Violation> {
         let hold_id = end.resolve.hold_id;
         if let Some(extension) = self.extensions.get_mut(&hold_id) {
@@ -56,11 +56,11 @@ impl AccountActor {
         }
         self.core.adjust(&mut end.resolve);
         let resolve = &end.resolve;
-        let Some(to) =
-            resolve.amount.checked_add(resolve.overrun).filter(|to| *to > resolve.amount)
-        else {
+        let whole = NanoUsd(resolve.amount.0.saturating_add(resolve.overrun.0));
+        let to = whole.min(end.amount_max);
+        if to <= resolve.amount {
             return self.end(end);
-        };
+        }
         let extend = HoldExtend {
             hold_id,
             account_id: resolve.account_id,

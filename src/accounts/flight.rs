@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     account::RECALL_WAIT,
     error::{HoldError, SettleError},
-    gate::Place,
+    gate::{Ending, Place},
     handle::HoldRequest,
     hold::{Hold, Settled},
     lease::DurableChange,
@@ -47,7 +47,7 @@ pub(super) struct InFlight {
     pub(super) first_sent: Instant,
     pub(super) batch: Arc<FlushBatch>,
     pub(super) opens: Vec<(Waiter, Place)>,
-    pub(super) ends: Vec<Option<oneshot::Sender<Result<Settled, SettleError>>>>,
+    pub(super) ends: Vec<(Option<oneshot::Sender<Result<Settled, SettleError>>>, Ending)>,
     pub(super) free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
     /// The wallets over the caps.
     owners: BTreeMap<AccountId, AccountId>,
@@ -58,7 +58,7 @@ pub(super) struct InFlight {
 struct Filling {
     batch: FlushBatch,
     opens: Vec<(Waiter, Place)>,
-    ends: Vec<Option<oneshot::Sender<Result<Settled, SettleError>>>>,
+    ends: Vec<(Option<oneshot::Sender<Result<Settled, SettleError>>>, Ending)>,
     free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
     owners: BTreeMap<AccountId, AccountId>,
     given_back: BTreeMap<AccountId, i64>,
@@ -103,10 +103,10 @@ impl Filling {
                     None => self.batch.checkpoints.push(point),
                 }
             }
-            Op::End(EnqueueEnd { resolve, give_back, reply }) => {
+            Op::End(EnqueueEnd { resolve, give_back, reply, ending }) => {
                 self.drop_checkpoint(resolve.hold_id);
                 self.note_owner(resolve.cap_id, resolve.account_id);
-                self.ends.push(reply);
+                self.ends.push((reply, ending));
                 for id in std::iter::once(resolve.account_id).chain(resolve.cap_id) {
                     *self.given_back.entry(id).or_default() += give_back.0;
                 }
@@ -254,7 +254,7 @@ impl InFlight {
             }
         }
         let row = |account: &AccountId| changes.get(account).and_then(|change| change.row);
-        for (reply, end) in self.ends.into_iter().zip(&batch.resolves) {
+        for ((reply, _ending), end) in self.ends.into_iter().zip(&batch.resolves) {
             let Some(reply) = reply else { continue };
             let settled = row(&end.account_id).map(|account| Settled {
                 charge: end.charge,

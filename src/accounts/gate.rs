@@ -25,6 +25,7 @@ pub(super) struct Gate {
     stopped: OnceLock<String>,
     waiting: AtomicU64,
     waiting_max: u64,
+    ending: AtomicU64,
 }
 
 impl Gate {
@@ -38,6 +39,7 @@ impl Gate {
             stopped: OnceLock::new(),
             waiting: AtomicU64::new(0),
             waiting_max,
+            ending: AtomicU64::new(0),
         }
     }
 
@@ -98,9 +100,31 @@ impl Gate {
         (before < self.waiting_max).then_some(place)
     }
 
+    /// A hold ends: until it is durable a drain waits for it.
+    pub(super) fn end(self: &Arc<Self>) -> Ending {
+        self.ending.fetch_add(1, Ordering::AcqRel);
+        Ending(Arc::clone(self))
+    }
+
+    /// Ends that are on their way.
+    pub(super) fn ending(&self) -> u64 {
+        self.ending.load(Ordering::Acquire)
+    }
+
     /// Holds that wait for their verdict.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Acquire)
+    }
+}
+
+/// An end on its way to the database, wherever it waits; dropping it says that it is there, or
+/// never will be.
+#[derive(Debug)]
+pub(super) struct Ending(Arc<Gate>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ending.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -105,10 +105,11 @@ impl Link {
             },
             None => end,
         };
-        let EndHold { resolve, reply } = end;
-        let direct = EnqueueEnd { resolve, give_back: NanoUsd::ZERO, reply };
-        deliver(&self.writer, direct)
-            .map_err(|EnqueueEnd { resolve, reply, .. }| Box::new(EndHold { resolve, reply }))
+        let EndHold { resolve, reply, amount_max, ending } = end;
+        let direct = EnqueueEnd { resolve, give_back: NanoUsd::ZERO, reply, ending };
+        deliver(&self.writer, direct).map_err(|EnqueueEnd { resolve, reply, ending, .. }| {
+            Box::new(EndHold { resolve, reply, amount_max, ending })
+        })
     }
 }
 

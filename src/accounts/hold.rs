@@ -177,7 +177,7 @@ impl Hold {
 
     /// Notes how far the answer has come: what would be billed now (also by dropping the hold), and
     /// a bound of what the provider may have counted. Asks for an extension when the bound's cost
-    /// reaches 70 % of the hold, and writes a checkpoint (what recovery would charge) when the last
+    /// reaches 70 % of the last slice, and writes a checkpoint (what recovery would charge) when the last
     /// one is a second or $0.001 old. Cheap; call it whenever output was metered.
     pub fn progress(&mut self, usage: Usage, basis: UsageBasis, bound: &Usage) {
         let Some(open) = &mut self.open else { return };
@@ -208,8 +208,9 @@ impl Hold {
     }
 
     /// Settles: the cost of `outcome.usage` is charged, the rest of the hold released. A cost above
-    /// the hold is first asked for (an extension), else the operator's. Answers when that is durable
-    /// (gate 2). An outcome without attempts keeps the noted ones.
+    /// the hold is first asked for (an extension, at most to the request's `amount_max`), else the
+    /// operator's. Answers when that is durable (gate 2). An outcome without attempts keeps the noted
+    /// ones.
     ///
     /// # Errors
     /// [`SettleError`]; also then the settlement is never lost while this process lives.
@@ -227,8 +228,9 @@ impl Hold {
             if outcome.attempts.is_empty() {
                 outcome.attempts = open.attempts;
             }
+            let amount_max = open.progress.amount_max();
             let end = outcome::resolve(&terms, outcome);
-            send_end(&open.link, HoldResolve { idem: open.idem, ..end })
+            send_end(&open.link, HoldResolve { idem: open.idem, ..end }, amount_max)
         });
         wait(sent)
     }
@@ -256,7 +258,8 @@ impl Hold {
                 }
                 Some(_) | None => outcome::void(&terms, attempts),
             };
-            send_end(&open.link, HoldResolve { idem: open.idem, ..end })
+            let end = HoldResolve { idem: open.idem, ..end };
+            send_end(&open.link, end, terms.amount)
         });
         wait(sent)
     }
@@ -278,8 +281,11 @@ impl Drop for Hold {
             ),
             Some(_) | None => outcome::void(&self.terms, open.attempts),
         };
-        let end = HoldResolve { idem: open.idem, ..end };
-        if let Err(unsent) = open.link.end(EndHold { resolve: end, reply: None }) {
+        let amount_max = open.progress.amount_max();
+        let resolve = HoldResolve { idem: open.idem, ..end };
+        let ending = open.link.gate.end();
+        let end = EndHold { resolve, amount_max, reply: None, ending };
+        if let Err(unsent) = open.link.end(end) {
             report_lost(&unsent);
         }
     }
@@ -287,9 +293,11 @@ impl Drop for Hold {
 
 type Sent = (oneshot::Receiver<Result<Settled, SettleError>>, Duration);
 
-fn send_end(link: &Arc<Link>, resolve: HoldResolve) -> Sent {
+fn send_end(link: &Arc<Link>, resolve: HoldResolve, amount_max: NanoUsd) -> Sent {
     let (reply, answer) = oneshot::channel();
-    if let Err(unsent) = link.end(EndHold { resolve, reply: Some(reply) }) {
+    let ending = link.gate.end();
+    let end = EndHold { resolve, amount_max, reply: Some(reply), ending };
+    if let Err(unsent) = link.end(end) {
         report_lost(&unsent);
     }
     (answer, link.wait)

@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     error::{HoldError, SettleError},
-    gate::Place,
+    gate::{Ending, Place},
     handle::HoldRequest,
     hold::{Hold, Settled},
     lease::DurableChange,
@@ -58,7 +58,10 @@ pub(super) struct Extended {
 #[rtype(result = "()")]
 pub(super) struct EndHold {
     pub(super) resolve: HoldResolve,
+    /// The most that the hold may become to pay for it: the worst case of its request.
+    pub(super) amount_max: NanoUsd,
     pub(super) reply: Option<oneshot::Sender<Result<Settled, SettleError>>>,
+    pub(super) ending: Ending,
 }
 
 /// What a flush did to this account, or to a cap under it.

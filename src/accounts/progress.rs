@@ -18,8 +18,9 @@ use crate::domain::{
     ledger::{Checkpoint, HoldExtend},
 };
 
-/// An extension is asked for when so much of the hold may be used, per cent.
-const EXTEND_AT_PERCENT: i64 = 70;
+/// An extension is asked for when less than this part of a slice may be left, per cent: at 70 % of
+/// the slice.
+const EXTEND_BELOW_PERCENT: i64 = 30;
 /// A checkpoint is written when so much was used since the last one (R§8.2: $0.001).
 const CHECKPOINT_NANOUSD: i64 = 1_000_000;
 /// A checkpoint is written when the last one is so old.
@@ -39,6 +40,7 @@ pub(super) struct Progress {
     /// An extension that is on its way.
     extension: Option<oneshot::Receiver<Option<NanoUsd>>>,
     denials: u8,
+    is_exhausted: bool,
     checkpoint: NanoUsd,
     checkpoint_at: Option<Instant>,
 }
@@ -51,6 +53,7 @@ impl Progress {
             bound: NanoUsd::ZERO,
             extension: None,
             denials: 0,
+            is_exhausted: false,
             checkpoint: NanoUsd::ZERO,
             checkpoint_at: None,
         }
@@ -58,6 +61,11 @@ impl Progress {
 
     pub(super) fn affordable(&self) -> NanoUsd {
         self.limits.affordable.min(self.limits.amount_max)
+    }
+
+    /// The most that the hold may become.
+    pub(super) const fn amount_max(&self) -> NanoUsd {
+        self.limits.amount_max
     }
 
     pub(super) fn limit(&mut self, amount_max: NanoUsd) {
@@ -81,8 +89,9 @@ impl Progress {
         let cost = |usage| terms.rate.charge_rounding_up(usage).unwrap_or(NanoUsd(i64::MAX));
         self.cost = cost(&usage);
         self.bound = cost(bound).max(self.cost);
-        let threshold = i128::from(terms.amount.0) * i128::from(EXTEND_AT_PERCENT);
-        if i128::from(self.bound.0) * 100 >= threshold && self.denials == 0 {
+        let left = i128::from(terms.amount.0) - i128::from(self.bound.0);
+        let least = i128::from(self.limits.slice.0) * i128::from(EXTEND_BELOW_PERCENT);
+        if left * 100 <= least && self.denials == 0 {
             self.extend(terms, link);
         }
         if is_durable {
@@ -133,6 +142,9 @@ impl Progress {
         link: &Link,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), CreditExhausted>> {
+        if self.is_exhausted {
+            return Poll::Ready(Err(CreditExhausted));
+        }
         loop {
             let answer = self.extension.as_mut().map(|answer| Pin::new(answer).poll(cx));
             match answer {
@@ -153,6 +165,9 @@ impl Progress {
                 return Poll::Pending;
             }
             if self.denials >= DENIALS_MAX {
+                // What was kept back is not bought later either.
+                self.limits.amount_max = terms.amount;
+                self.is_exhausted = true;
                 return Poll::Ready(Err(CreditExhausted));
             }
             self.extend(terms, link);

@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     error::{HoldError, SettleError},
     flight::{InFlight, Op},
-    gate::{Gate, Place},
+    gate::{Ending, Gate, Place},
     handle::{Link, Live, deliver},
     hold::{Hold, Settled},
     lease::DurableChange,
@@ -106,6 +106,7 @@ pub(super) struct EnqueueEnd {
     /// The rest of the hold, when the lease does not keep it.
     pub(super) give_back: NanoUsd,
     pub(super) reply: Option<oneshot::Sender<Result<Settled, SettleError>>>,
+    pub(super) ending: Ending,
 }
 
 /// The use of a free model.
@@ -319,7 +320,8 @@ impl LedgerWriter {
     }
 
     fn check_drained(&mut self) {
-        if self.queue.is_empty() && self.in_flight.is_none() && self.options.gate.waiting() == 0 {
+        let is_idle = self.queue.is_empty() && self.in_flight.is_none();
+        if is_idle && self.options.gate.waiting() == 0 && self.options.gate.ending() == 0 {
             for drain in self.drains.drain(..) {
                 let _ = drain.send(());
             }

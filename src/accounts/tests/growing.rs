@@ -106,9 +106,30 @@ fn at_its_most_a_hold_leaves_the_bound_to_the_provider() {
         covered(&mut hold).await.unwrap();
         assert_eq!((hold.amount(), hold.affordable()), (NanoUsd(150), NanoUsd(150)));
         let settled = hold.settle(outcome(170)).await.unwrap();
-        assert_eq!((settled.charge, settled.overrun), (NanoUsd(170), NanoUsd::ZERO));
+        assert_eq!((settled.charge, settled.overrun), (NanoUsd(150), NanoUsd(20)));
         room.assert_audit_is_clean().await;
     });
+}
+
+#[test]
+fn a_settlement_above_the_slice_is_asked_for_up_to_the_requests_worst_case() {
+    for policy in POLICIES {
+        run(async {
+            let room = Room::with_policy(policy, 1_000, |_| ()).await;
+            let hold = room.sliced(100, 400).await;
+            let settled = hold.settle(outcome(390)).await.unwrap();
+            assert_eq!((settled.charge, settled.overrun), (NanoUsd(390), NanoUsd::ZERO));
+            let hold = room.sliced(100, 400).await;
+            let settled = hold.settle(outcome(450)).await.unwrap();
+            assert_eq!((settled.charge, settled.overrun), (NanoUsd(400), NanoUsd(50)));
+            let hold = room.sliced(100, 400).await;
+            let settled = hold.settle(outcome(300)).await.unwrap();
+            assert_eq!((settled.charge, settled.overrun), (NanoUsd(210), NanoUsd(90)));
+            room.accounts.drain().await.unwrap();
+            assert_eq!(room.row().await.available(), NanoUsd::ZERO);
+            room.assert_audit_is_clean().await;
+        });
+    }
 }
 
 #[test]
