@@ -18,7 +18,9 @@ use super::{
     handle::{Link, deliver},
     hold::Hold,
     lease::{Policy, Violation},
-    messages::{AskAgain, Changed, Durable, EndHold, OpenHoldRequest, Passivate, Seen, Sweep},
+    messages::{
+        AskAgain, Changed, Durable, EndHold, Halt, OpenHoldRequest, Passivate, Seen, Sweep,
+    },
     outcome::HoldTerms,
     presence::{Presence, Watch},
     registry::{AccountRegistry, Exited, Idle, Revive},
@@ -363,6 +365,16 @@ impl Handler<Changed> for AccountActor {
 
     fn handle(&mut self, _: Changed, _ctx: &mut Self::Context) {
         self.core.changed();
+    }
+}
+
+impl Handler<Halt> for AccountActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, _ctx: &mut Self::Context) {
+        // Who waits here would wait for ever.
+        self.parked.clear();
+        self.extensions.clear();
     }
 }
 

@@ -40,6 +40,9 @@ pub(super) enum Op {
     Free(EnqueueFree),
 }
 
+/// Where a settlement is waited for.
+type SettleReply = oneshot::Sender<Result<Settled, SettleError>>;
+
 /// One flush and everybody who waits for it.
 pub(super) struct InFlight {
     pub(super) seq: i64,
@@ -47,7 +50,7 @@ pub(super) struct InFlight {
     pub(super) first_sent: Instant,
     pub(super) batch: Arc<FlushBatch>,
     pub(super) opens: Vec<(Waiter, Place)>,
-    pub(super) ends: Vec<(Option<oneshot::Sender<Result<Settled, SettleError>>>, Ending)>,
+    pub(super) ends: Vec<(Option<SettleReply>, Ending)>,
     pub(super) free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
     /// The wallets over the caps.
     owners: BTreeMap<AccountId, AccountId>,
@@ -58,7 +61,7 @@ pub(super) struct InFlight {
 struct Filling {
     batch: FlushBatch,
     opens: Vec<(Waiter, Place)>,
-    ends: Vec<(Option<oneshot::Sender<Result<Settled, SettleError>>>, Ending)>,
+    ends: Vec<(Option<SettleReply>, Ending)>,
     free: Vec<oneshot::Sender<Result<AccountRow, SettleError>>>,
     owners: BTreeMap<AccountId, AccountId>,
     given_back: BTreeMap<AccountId, i64>,

@@ -390,7 +390,9 @@ impl Accounts {
         let drained = link.writer.send(Drain).await.map_err(|_| stopped())?;
         drained.await.map_err(|_| stopped())?;
         link.gate.close();
-        let holds_recovered = self.inner.store.close(self.inner.instance).await?;
+        let close = self.inner.store.close(self.inner.instance);
+        let lost = |_| StorageError::Unavailable { what: "ledger", source: None };
+        let holds_recovered = tokio::time::timeout(link.wait, close).await.map_err(lost)??;
         link.gate.stop("drained".to_owned());
         Ok(DrainReport { holds_recovered })
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     domain::{AccountId, InstanceId, ledger::AccountRow},
+    storage::StorageError,
     telemetry::metrics,
 };
 
@@ -27,6 +29,8 @@ const RECOVER_EVERY: Duration = Duration::from_secs(3);
 /// Time between two readings of the accounts that this instance has leases on: freezes, top-ups,
 /// changed budgets and recalls are heard of that fast (the design's bound is 2 s).
 const READ_EVERY: Duration = Duration::from_millis(500);
+/// Longest wait for the database's answer to a look.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Accounts in one reading: bounds its memory and its time.
 const READ_MAX: usize = 10_000;
 
@@ -61,7 +65,7 @@ impl LeaseKeeper {
             return;
         }
         self.is_recovering = true;
-        let recovered = self.store.recover(self.me).into_actor(self);
+        let recovered = within(self.store.recover(self.me)).into_actor(self);
         ctx.spawn(recovered.map(|result, keeper, _| {
             keeper.is_recovering = false;
             match result {
@@ -89,7 +93,8 @@ impl LeaseKeeper {
             watched = watched.into_iter().take(READ_MAX).collect();
         }
         self.is_reading = true;
-        let rows = self.store.account_rows(watched.keys().copied().collect()).into_actor(self);
+        let rows = self.store.account_rows(watched.keys().copied().collect());
+        let rows = within(rows).into_actor(self);
         ctx.spawn(rows.map(move |result, keeper, _| {
             keeper.is_reading = false;
             match result {
@@ -121,6 +126,15 @@ impl LeaseKeeper {
             }
         }));
     }
+}
+
+/// What the database does not answer in time is asked again at the next look: a connection that
+/// nobody closed must not end the looking.
+async fn within<T>(
+    answer: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
+    let lost = || Err(StorageError::Unavailable { what: "ledger", source: None });
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| lost())
 }
 
 impl Actor for LeaseKeeper {

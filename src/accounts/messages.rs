@@ -82,6 +82,11 @@ pub(super) struct Seen(pub(super) AccountRow);
 #[rtype(result = "()")]
 pub(super) struct Changed;
 
+/// The ledger has stopped for good: nobody gets an answer any more.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(super) struct Halt;
+
 /// Asks whether this account has nothing to do; if so, the actor tells the registry.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

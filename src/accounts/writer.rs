@@ -23,7 +23,7 @@ use super::{
     handle::{Link, Live, deliver},
     hold::{Hold, Settled},
     lease::DurableChange,
-    messages::{AskAgain, Durable, Extended},
+    messages::{AskAgain, Durable, Extended, Halt},
     observe::WriterObservation,
     store::LedgerStore,
 };
@@ -313,6 +313,10 @@ impl LedgerWriter {
         self.in_flight = None;
         self.queue.clear();
         self.drains.clear();
+        let live = self.options.live.read().unwrap_or_else(PoisonError::into_inner);
+        for actor in live.values() {
+            let _ = deliver(actor, Halt);
+        }
     }
 
     fn is_stopped(&self) -> bool {

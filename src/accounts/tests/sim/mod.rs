@@ -27,7 +27,7 @@ use world::Counts;
 use crate::storage::ledger::memory::Rule;
 
 /// Seeds that every run of the tests plays.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1_000;
 /// Seeds within which a missing rule must show.
 const MUTANT_SEEDS: u64 = 1_000;
 /// Seeds between two lines of a long run.

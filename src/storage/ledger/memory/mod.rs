@@ -3,7 +3,7 @@
 //! Owns a copy of what the transactions of this room do to their rows: the flush with its fence, its
 //! number and its guards ([`MemoryLedger::flush`]), instances and recovery (`recovery.rs`) and the
 //! audit's checks (`invariants.rs`). What decides is the real thing: `decide`, the batch's digest
-//! and the reading back of a lost reply. A test beside the room `accounts` compares it with SQLite.
+//! and the reading back of a lost reply.
 //!
 //! What never happens here: a clock (times are given), a wait, an idempotency key, a rollback. A flush that fails has
 //! found a bug, and the books are worth nothing after it.
