@@ -158,7 +158,7 @@ impl Books {
                     usage: Usage { output_text: 300, ..Usage::default() },
                     basis: UsageBasis::Provider,
                     finish: Finish::Complete,
-                    attempt: None,
+                    attempts: Vec::new(),
                     payer: Payer::Customer,
                 };
                 hold.settle(outcome).await.expect("it settles");
