@@ -71,6 +71,7 @@ impl Books {
             url,
             connections_max: 8,
             acquire_timeout_ms: 5_000,
+            read_timeout_ms: 5_000,
             migrate: true,
             role: DbRole::Server,
         };

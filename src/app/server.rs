@@ -241,6 +241,7 @@ pub(super) async fn open(settings: &Settings, role: DbRole) -> Result<Db, StartE
         url,
         connections_max: settings.limits.db_connections_max,
         acquire_timeout_ms: settings.limits.db_acquire_timeout_ms,
+        read_timeout_ms: settings.limits.db_read_timeout_ms,
         migrate: settings.migrate,
         role,
     };

@@ -145,6 +145,10 @@ pub struct Limits {
     /// Longest wait for a database connection, ms
     #[arg(long, env = "FACES_DB_ACQUIRE_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub db_acquire_timeout_ms: u64,
+
+    /// Longest wait for what a request reads of the database, its connection included, ms (then 503; a connection that was cut off without a word never answers)
+    #[arg(long, env = "FACES_DB_READ_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub db_read_timeout_ms: u64,
 }
 
 /// Everything at its default: what a test or a tool without a command line uses.

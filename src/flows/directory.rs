@@ -226,6 +226,7 @@ mod tests {
             url: DatabaseUrl::Sqlite(path),
             connections_max: 2,
             acquire_timeout_ms: 5_000,
+            read_timeout_ms: 5_000,
             migrate: true,
             role: DbRole::Server,
         });

@@ -214,7 +214,7 @@ pub async fn list_accounts(
     after: Option<AccountId>,
     limit: u32,
 ) -> Result<Vec<AccountInfo>, StorageError> {
-    db.run(ACCOUNT, move |db| async move {
+    db.read(ACCOUNT, move |db| async move {
         let mut query = account::Entity::find();
         if let Some(after) = after {
             query = query.filter(account::COLUMN.id.gt(after.0));
@@ -235,7 +235,7 @@ pub async fn list_accounts(
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn find_account(db: &Db, id: AccountId) -> Result<Option<AccountInfo>, StorageError> {
-    db.run(ACCOUNT, move |db| async move {
+    db.read(ACCOUNT, move |db| async move {
         let found = account::Entity::find_by_id(id.0).one(db.reader()).await;
         let found = found.map_err(StorageError::on(ACCOUNT))?;
         Ok(with_wallets(&db, found.into_iter().collect()).await?.pop())
@@ -248,7 +248,7 @@ pub async fn find_account(db: &Db, id: AccountId) -> Result<Option<AccountInfo>,
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn count_accounts(db: &Db) -> Result<u64, StorageError> {
-    db.run(ACCOUNT, |db| async move {
+    db.read(ACCOUNT, |db| async move {
         account::Entity::find().count(db.reader()).await.map_err(StorageError::on(ACCOUNT))
     })
     .await
@@ -259,7 +259,7 @@ pub async fn count_accounts(db: &Db) -> Result<u64, StorageError> {
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn read_account_row(db: &Db, id: AccountId) -> Result<Option<AccountRow>, StorageError> {
-    db.run(ACCOUNT, move |db| async move { wallet(db.reader(), id).await }).await
+    db.read(ACCOUNT, move |db| async move { wallet(db.reader(), id).await }).await
 }
 
 /// Reads counters of wallets and caps, in one statement; those that do not exist are left out.
@@ -270,7 +270,7 @@ pub async fn read_account_rows(
     db: &Db,
     ids: Vec<AccountId>,
 ) -> Result<Vec<AccountRow>, StorageError> {
-    db.run(ACCOUNT, move |db| async move {
+    db.read(ACCOUNT, move |db| async move {
         let rows = ledger::read_rows(db.reader(), ids).await?;
         Ok(rows.into_values().map(|(row, _)| row).collect())
     })

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use migration::{Migrator, MigratorTrait, sqlite_file::SqliteLock};
@@ -55,6 +56,8 @@ pub struct DbOptions {
     pub connections_max: u32,
     /// Longest wait for a connection, ms.
     pub acquire_timeout_ms: u64,
+    /// Longest wait for what a request reads, ms; the wait for a connection is part of it.
+    pub read_timeout_ms: u64,
     /// Whether pending migrations are applied; otherwise they are an error.
     pub migrate: bool,
     /// What for.
@@ -78,6 +81,7 @@ struct Inner {
     isolation: Option<IsolationLevel>,
     /// SQLite's second writing connection, of a server only.
     flush: Mutex<Option<FlushThread>>,
+    read_timeout: Duration,
     runtime: DbRuntime,
     /// Declared last: it must outlive the connections.
     _lock: Option<SqliteLock>,
@@ -144,6 +148,7 @@ impl Db {
             what: "starting its threads",
             source: Some(DbErr::Conn(RuntimeErr::Internal(error.to_string()))),
         })?;
+        let read_timeout = Duration::from_millis(options.read_timeout_ms);
         let opened = runtime.run("open", async move {
             let connections = match &options.url {
                 DatabaseUrl::Sqlite(path) => sqlite::connect(path, &options).await?,
@@ -170,6 +175,7 @@ impl Db {
                 backend,
                 isolation,
                 flush,
+                read_timeout,
                 runtime,
                 _lock: lock,
             }),
@@ -206,7 +212,7 @@ impl Db {
     /// # Errors
     /// [`StorageError::Unavailable`].
     pub async fn ping(&self) -> Result<(), StorageError> {
-        self.run("ping", |db| async move {
+        self.read("ping", |db| async move {
             let asked = db.reader().query_one_raw(db.statement("SELECT 1", [])).await;
             asked.map_err(StorageError::on("ping")).map(drop)
         })
@@ -231,6 +237,31 @@ impl Db {
         W: FnOnce(Self) -> F,
     {
         self.inner.runtime.run(what, work(self.clone())).await
+    }
+
+    /// As [`Db::run`], for what a request needs to know before it can go on: gives up after
+    /// `read_timeout_ms`, because a connection whose other side was cut off says nothing at all.
+    /// On PostgreSQL its connection gets as long again to answer, and is closed when it does not;
+    /// so one that stands still is used once at most. Only for work that may end at any statement.
+    ///
+    /// # Errors
+    /// Also [`StorageError::Unavailable`], when the time is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the work.
+    pub(crate) async fn read<T, F, W>(&self, what: &'static str, work: W) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StorageError>> + Send + 'static,
+        W: FnOnce(Self) -> F,
+    {
+        let limit = self.inner.read_timeout;
+        let work = work(self.clone());
+        let bounded = async move {
+            let in_time = tokio::time::timeout(limit, work).await;
+            in_time.unwrap_or(Err(StorageError::Unavailable { what, source: None }))
+        };
+        self.inner.runtime.run(what, bounded).await
     }
 
     /// For statements that only read: a read-only connection on SQLite, any on PostgreSQL. Sees
@@ -298,7 +329,7 @@ async fn bring_up_to_date(connections: &Connections, migrate: bool) -> Result<()
             Err(error) => {
                 races += 1;
                 log::info!("applying migrations again, somebody else may be at it: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }

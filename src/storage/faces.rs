@@ -156,7 +156,7 @@ pub async fn find_face(
     username: &FaceName,
 ) -> Result<Option<FaceRow>, StorageError> {
     let username = username.as_str().to_owned();
-    db.run(FACE, move |db| async move {
+    db.read(FACE, move |db| async move {
         let found = face::Entity::find()
             .filter(face::COLUMN.account_id.eq(account_id.0))
             .filter(face::COLUMN.username.eq(username))
@@ -178,7 +178,7 @@ pub async fn face_version(
     username: &FaceName,
 ) -> Result<Option<FaceVersion>, StorageError> {
     let username = username.as_str().to_owned();
-    db.run(FACE, move |db| async move {
+    db.read(FACE, move |db| async move {
         let found: Option<(uuid::Uuid, i64)> = face::Entity::find()
             .select_only()
             .column(face::Column::Id)
@@ -204,7 +204,7 @@ pub async fn list_faces(
     after: Option<FaceId>,
     limit: u32,
 ) -> Result<Vec<FaceRow>, StorageError> {
-    db.run(
+    db.read(
         FACE,
         move |db| async move { page(&db, account_id, Condition::all(), after, limit).await },
     )
@@ -222,7 +222,7 @@ pub async fn list_named_faces(
     after: Option<FaceId>,
     limit: u32,
 ) -> Result<Vec<FaceRow>, StorageError> {
-    db.run(FACE, move |db| async move {
+    db.read(FACE, move |db| async move {
         let named = Condition::all().add(face::COLUMN.username.is_in(usernames));
         page(&db, account_id, named, after, limit).await
     })
@@ -260,7 +260,7 @@ pub async fn first_owner_of(
     username: &FaceName,
 ) -> Result<Option<AccountId>, StorageError> {
     let username = username.as_str().to_owned();
-    db.run(FACE, move |db| async move {
+    db.read(FACE, move |db| async move {
         let found = face::Entity::find()
             .filter(face::COLUMN.username.eq(username))
             .order_by_asc(face::COLUMN.id)
@@ -277,7 +277,7 @@ pub async fn first_owner_of(
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn count_faces(db: &Db, account_id: AccountId) -> Result<u64, StorageError> {
-    db.run(FACE, move |db| async move {
+    db.read(FACE, move |db| async move {
         face::Entity::find()
             .filter(face::COLUMN.account_id.eq(account_id.0))
             .count(db.reader())
@@ -416,7 +416,7 @@ async fn replace(
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn load_primitives(db: &Db, id: FaceId) -> Result<Vec<PrimitiveRow>, StorageError> {
-    db.run("face primitives", move |db| async move {
+    db.read("face primitives", move |db| async move {
         let rows = face_primitive::Entity::find()
             .filter(face_primitive::COLUMN.face_id.eq(id.0))
             .order_by_asc(face_primitive::COLUMN.position)

@@ -108,7 +108,7 @@ pub async fn list_keys(
     after: Option<KeyId>,
     limit: u32,
 ) -> Result<Vec<KeyInfo>, StorageError> {
-    db.run(KEY, move |db| async move {
+    db.read(KEY, move |db| async move {
         let mut query = api_key::Entity::find().filter(api_key::COLUMN.account_id.eq(account_id.0));
         if let Some(after) = after {
             query = query.filter(api_key::COLUMN.id.gt(after.0));
@@ -129,7 +129,7 @@ pub async fn list_keys(
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn find_key_by_hash(db: &Db, hash: ApiKeyHash) -> Result<Option<KeyInfo>, StorageError> {
-    db.run(KEY, move |db| async move {
+    db.read(KEY, move |db| async move {
         let found = api_key::Entity::find()
             .filter(api_key::COLUMN.key_hash.eq(hash.0.to_vec()))
             .one(db.reader())
@@ -145,7 +145,7 @@ pub async fn find_key_by_hash(db: &Db, hash: ApiKeyHash) -> Result<Option<KeyInf
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn owner_of_key(db: &Db, id: KeyId) -> Result<Option<AccountId>, StorageError> {
-    db.run(KEY, move |db| async move {
+    db.read(KEY, move |db| async move {
         let found = api_key::Entity::find_by_id(id.0).one(db.reader()).await;
         Ok(found.map_err(StorageError::on(KEY))?.map(|key| AccountId(key.account_id)))
     })

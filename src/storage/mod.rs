@@ -20,8 +20,9 @@
 //! How it fails: [`StorageError`], written for the caller's decision. A commit whose answer was
 //! lost is [`StorageError::OutcomeUnknown`], never "failed".
 //!
-//! Limits: `db_connections_max` and `db_acquire_timeout_ms` of [`crate::config::Limits`]; lists
-//! are paged by the caller's `limit`. Tested by `tests/store_suite`, on both databases.
+//! Limits: `db_connections_max`, `db_acquire_timeout_ms` and `db_read_timeout_ms` of
+//! [`crate::config::Limits`]; lists are paged by the caller's `limit`. Tested by
+//! `tests/store_suite`, on both databases, and by `tests/chaos`.
 
 pub mod accounts;
 mod db;

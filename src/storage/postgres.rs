@@ -1,11 +1,12 @@
 //! PostgreSQL: one pool, and settings that are read back.
 
-use std::{str::FromStr, time::Duration};
+use std::{io::ErrorKind, str::FromStr, time::Duration};
 
 use log::LevelFilter;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr,
-    IsolationLevel, RuntimeErr, Statement, sqlx::postgres::PgConnectOptions,
+    IsolationLevel, RuntimeErr, Statement,
+    sqlx::{self, Connection as _, postgres::PgConnectOptions},
 };
 
 use super::{
@@ -45,6 +46,17 @@ pub(super) async fn connect(url: &str, options: &DbOptions) -> Result<Connection
             .options([("idle_in_transaction_session_timeout", STANDSTILL_MAX.as_millis())])
             .log_statements(LevelFilter::Trace)
             .log_slow_statements(LevelFilter::Warn, SLOW_STATEMENT)
+    });
+    // sqlx asks a connection that comes back, too, but waits for it without a limit.
+    let answers_within = Duration::from_millis(options.read_timeout_ms);
+    connect.map_sqlx_postgres_pool_opts(move |pool| {
+        pool.after_release(move |connection, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(answers_within, connection.ping()).await;
+                answer.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))?;
+                Ok(true)
+            })
+        })
     });
     let pool =
         Database::connect(connect).await.map_err(StorageError::on("PostgreSQL connection"))?;

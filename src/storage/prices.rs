@@ -51,7 +51,7 @@ pub async fn sync_price(db: &Db, model: &str, rate: ChargeRate) -> Result<PriceI
 /// # Errors
 /// [`StorageError::Unavailable`].
 pub async fn find_price(db: &Db, id: PriceId) -> Result<Option<ChargeRate>, StorageError> {
-    db.run(PRICE, move |db| async move {
+    db.read(PRICE, move |db| async move {
         let found = ledger_price::Entity::find_by_id(id.0).one(db.reader()).await;
         Ok(found.map_err(StorageError::on(PRICE))?.as_ref().map(rate_of))
     })

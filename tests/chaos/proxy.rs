@@ -176,6 +176,13 @@ impl Proxy {
         self.shared.frozen.store(false, Ordering::Release);
     }
 
+    /// From now on nothing comes back over the connections that there are, and they stay open; new
+    /// ones are not touched.
+    pub(crate) fn silence(&self) {
+        let links = lock(&self.shared.links);
+        links.iter().for_each(|link| link.swallows.store(true, Ordering::Release));
+    }
+
     /// Cuts the connections that `chosen` says by their number; how many there were.
     pub(crate) fn cut(&self, how: Cut, chosen: impl Fn(usize) -> bool) -> usize {
         let links: Vec<Arc<Link>> = {

@@ -1,7 +1,9 @@
-//! An instance that stands still in the middle of a flush, holding locks.
+//! A database connection that stands still: in the middle of a flush, holding locks, and under a
+//! request that reads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use faces::storage::{DatabaseUrl, Db, DbOptions, DbRole};
 use sea_orm::{ConnectionTrait as _, Database, TransactionTrait as _};
 
 use crate::{
@@ -20,6 +22,12 @@ use crate::{
 
 /// The instance is fenced after 10 s; by then its locks must be gone.
 const FREE_WITHIN: Duration = Duration::from_secs(8);
+/// Requests at the same time, more than [`CONNECTIONS_MAX`].
+const REQUESTS: usize = 5;
+/// So few that none is left when each is used once.
+const CONNECTIONS_MAX: &str = "3";
+/// Much more than what is read may take, and less than everything else that might end the wait.
+const REFUSED_WITHIN: Duration = Duration::from_secs(4);
 
 #[test]
 fn an_instance_that_is_cut_off_inside_a_flush_does_not_keep_its_locks() {
@@ -59,4 +67,74 @@ fn an_instance_that_is_cut_off_inside_a_flush_does_not_keep_its_locks() {
     relay.thaw();
     // The flush was rolled back and is sent again.
     assert_eq!(sent.answer().fetch().status, 200);
+}
+
+#[test]
+fn what_gets_no_answer_from_the_database_is_refused_in_time() {
+    let cluster = match postgres::own_cluster() {
+        Ok(cluster) => cluster,
+        Err(why) => return postgres::skipped(&why),
+    };
+    let database = cluster.database();
+    let relay = Proxy::start(Target::Unix(cluster.socket()));
+    let exchange = openai::json_exchange("x", 1, u64::from(OUTPUT_TOKENS));
+    let upstream = Upstream::start([exchange.any_times()]);
+    let server = TestServer::builder()
+        .with_postgres(&database.url_through(relay.address()))
+        .with_upstream(&upstream)
+        // Each request asks for its key.
+        .env("FACES_CACHE_TTL_MS", "0")
+        .env("FACES_DB_READ_TIMEOUT_MS", "1000")
+        .env("FACES_DB_CONNECTIONS_MAX", CONNECTIONS_MAX)
+        .start();
+    let account = server.account();
+    let ask = || request(&account, false).send(server.address());
+    assert_eq!(ask().answer().fetch().status, 200);
+
+    relay.freeze();
+    let began = Instant::now();
+    let sent: Vec<_> = (0..REQUESTS).map(|_| ask()).collect();
+    for sent in sent {
+        let answer = sent.answer().fetch();
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.header("retry-after").is_some(), "{}", answer.text());
+    }
+    assert!(began.elapsed() < REFUSED_WITHIN, "refused after {:?}", began.elapsed());
+    relay.thaw();
+    // No connection is lost, and none is in a state that somebody else would see.
+    wait_for("the database to be used again", BOUND, || {
+        (ask().answer().fetch().status == 200).then_some(())
+    });
+    let all: Vec<_> = (0..REQUESTS).map(|_| ask()).collect();
+    assert!(all.into_iter().all(|sent| sent.answer().fetch().status == 200));
+}
+
+#[test]
+fn a_connection_that_never_answers_again_gives_its_place_to_another() {
+    const PLACES: u32 = 2;
+    let cluster = match postgres::own_cluster() {
+        Ok(cluster) => cluster,
+        Err(why) => return postgres::skipped(&why),
+    };
+    let database = cluster.database();
+    let relay = Proxy::start(Target::Unix(cluster.socket()));
+    let options = DbOptions {
+        url: DatabaseUrl::Postgres(database.url_through(relay.address()).into()),
+        connections_max: PLACES,
+        acquire_timeout_ms: 500,
+        read_timeout_ms: 200,
+        migrate: true,
+        role: DbRole::Server,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let db = runtime.block_on(Db::open(options)).expect("the database opens");
+    let all_answer = || {
+        let asked = || runtime.block_on(async { tokio::join!(db.ping(), db.ping(), db.ping()) });
+        let (first, second, third) = asked();
+        (first.is_ok() && second.is_ok() && third.is_ok()).then_some(())
+    };
+    wait_for("all connections", BOUND, all_answer);
+    relay.silence();
+    wait_for("new connections", BOUND, all_answer);
 }

@@ -55,6 +55,7 @@ pub(crate) fn server(url: DatabaseUrl) -> DbOptions {
         url,
         connections_max: 8,
         acquire_timeout_ms: 10_000,
+        read_timeout_ms: 10_000,
         migrate: true,
         role: DbRole::Server,
     }

@@ -142,6 +142,7 @@ impl Room {
             url: DatabaseUrl::Sqlite(directory.path().join("faces.db")),
             connections_max: 2,
             acquire_timeout_ms: 5_000,
+            read_timeout_ms: 5_000,
             migrate: true,
             role: DbRole::Server,
         };

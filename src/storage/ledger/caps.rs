@@ -38,8 +38,8 @@ pub struct CapWindow {
 /// nothing changes; any number of instances may call it at once.
 ///
 /// # Errors
-/// [`StorageError::Unavailable`] and the like; [`StorageError::ReadOnly`] when something had to be
-/// written.
+/// [`StorageError::Unavailable`] and the like, after which it may have been written, too;
+/// [`StorageError::ReadOnly`] when something had to be written.
 ///
 /// # Cancel safety
 /// Dropping the future does not stop it; repeating it does no harm.
@@ -49,7 +49,7 @@ pub async fn ensure_cap(
     cap: CapWindow,
     budget: NanoUsd,
 ) -> Result<AccountRow, StorageError> {
-    db.run(WHAT, move |db| async move {
+    db.read(WHAT, move |db| async move {
         let row = match read_one(db.reader(), cap).await? {
             Some(row) => row,
             None => {
@@ -123,7 +123,7 @@ pub async fn read_caps(
     db: &Db,
     caps: Vec<CapWindow>,
 ) -> Result<BTreeMap<KeyId, AccountRow>, StorageError> {
-    db.run(WHAT, move |db| async move { read(db.reader(), &caps).await }).await
+    db.read(WHAT, move |db| async move { read(db.reader(), &caps).await }).await
 }
 
 async fn read(

@@ -176,7 +176,7 @@ pub async fn find_key(
     account: AccountId,
     key: IdemKey,
 ) -> Result<Option<IdemRecord>, StorageError> {
-    db.run(WHAT, move |db| async move {
+    db.read(WHAT, move |db| async move {
         let sql = &statements(db.backend()).find_key;
         let values: [Value; 3] = [account.0.into(), key.as_str().into(), clock::now().0.into()];
         let found = db.reader().query_one_raw(db.statement(sql, values)).await;

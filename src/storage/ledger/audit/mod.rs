@@ -201,6 +201,7 @@ mod tests {
             url: DatabaseUrl::Sqlite(directory.path().join("faces.db")),
             connections_max: 2,
             acquire_timeout_ms: 5_000,
+            read_timeout_ms: 5_000,
             migrate: true,
             role: DbRole::Server,
         })
