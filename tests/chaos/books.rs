@@ -4,7 +4,15 @@ use std::collections::HashMap;
 
 use sea_orm::{QueryResult, TryGetable};
 
-use crate::{clients::Crowd, plan::MODELS, stage::Stage, support::ledger::Ledger};
+use crate::{
+    clients::Crowd,
+    plan::MODELS,
+    stage::Stage,
+    support::ledger::{Ledger, SETTLED, VOIDED},
+};
+
+/// State of a hold that was resolved for a dead instance.
+pub(crate) const RECOVERED: i64 = 4;
 
 /// A hold with everything that hangs on it.
 #[derive(Debug, Clone)]
@@ -20,6 +28,13 @@ pub(crate) struct HoldRow {
     pub(crate) charges: i64,
     /// Their sum, nano-USD.
     pub(crate) charged: i64,
+}
+
+impl HoldRow {
+    /// Whether it was resolved, in whatever way.
+    pub(crate) fn is_ended(&self) -> bool {
+        [SETTLED, VOIDED, RECOVERED].contains(&self.state)
+    }
 }
 
 /// What a request used, as written.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     books,
     clients::Seen,
+    keys,
     nemesis::Zombie,
     plan::{MODELS, Plan},
     stage::Stage,
@@ -20,6 +21,9 @@ pub(crate) struct Report {
     pub(crate) complete: usize,
     /// Requests by the status that the client saw; 0 without an answer.
     pub(crate) statuses: BTreeMap<u16, usize>,
+    /// Requests with a key, and how often they were asked again.
+    pub(crate) keyed: usize,
+    pub(crate) repeated: usize,
     /// Answers that a provider went on with when their instance was fenced.
     pub(crate) fenced: usize,
     /// Charged, nano-USD.
@@ -65,8 +69,14 @@ pub(crate) fn check(
         *report.statuses.entry(seen.status.unwrap_or(0)).or_default() += 1;
         report.complete += usize::from(seen.is_complete());
         report.charged += rows.iter().filter_map(|hold| hold.cost).sum::<i64>();
-        let case = Case { seen, holds: &rows, asked: asked.len() };
-        if let Err((wrong, why)) = case.judge() {
+        let judged = if plan.is_keyed {
+            report.keyed += 1;
+            report.repeated += seen.earlier.len();
+            keys::judge(&seen.attempts(), &rows, asked.len())
+        } else {
+            Case { seen, holds: &rows, asked: asked.len() }.judge()
+        };
+        if let Err((wrong, why)) = judged {
             report.add(wrong, format!("request {}: {why}: {seen:?}: {rows:?}", plan.id));
         }
         if let Some(zombie) = in_hand_of(seen, asked, zombies) {
@@ -103,7 +113,8 @@ fn check_wallets(stage: &Stage, ledger: &Ledger, report: &mut Report) {
 
 /// The fenced instance that had a request in hand for which the provider wrote on.
 fn in_hand_of<'a>(seen: &Seen, asked: &[Recorded], zombies: &'a [Zombie]) -> Option<&'a Zombie> {
-    let asked_at = asked.first()?.at;
+    // An answer of several attempts is not one instance's.
+    let asked_at = asked.first().filter(|_| !seen.plan.is_keyed)?.at;
     let last = seen.plan.pauses.len().checked_sub(1)?;
     zombies.iter().find(|zombie| {
         Some(zombie.slot) == seen.plan.slot

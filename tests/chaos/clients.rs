@@ -23,6 +23,11 @@ use crate::{
 /// Clients at the same time.
 pub(crate) const CLIENTS: usize = 16;
 
+/// How often a request with a key is asked at most.
+const ATTEMPTS_MAX: usize = 5;
+/// Pause before the first repetition; longer before each further one.
+const BACKOFF: Duration = Duration::from_millis(200);
+
 /// What one client saw of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
@@ -40,9 +45,27 @@ pub(crate) struct Seen {
     pub(crate) has_left: bool,
     /// The cost that it was told, nano-USD.
     pub(crate) told: Option<i64>,
+    /// Whether the answer says that asking again is of no use.
+    pub(crate) is_final: bool,
+    /// What the attempts before saw, when it has a key.
+    pub(crate) earlier: Vec<Seen>,
 }
 
 impl Seen {
+    /// All attempts, in order.
+    pub(crate) fn attempts(&self) -> Vec<&Seen> {
+        self.earlier.iter().chain([self]).collect()
+    }
+
+    /// Whether an SDK would ask again.
+    fn is_worth_a_repetition(&self) -> bool {
+        match self.status {
+            None => true,
+            Some(200) => !self.is_complete(),
+            Some(status) => !self.is_final && (status >= 500 || [409, 429].contains(&status)),
+        }
+    }
+
     /// Content deltas that arrived, of an answer that was not an error.
     pub(crate) fn deltas(&self) -> usize {
         self.plan.deltas_in(&self.text)
@@ -64,8 +87,9 @@ impl Seen {
     pub(crate) fn error_code(&self) -> Option<String> {
         let body: Value = serde_json::from_str(&self.text).ok()?;
         let error = body.get("error")?;
-        let word = error.get("code").and_then(Value::as_str);
-        word.or_else(|| error.get("type").and_then(Value::as_str)).map(str::to_owned)
+        // Anthropic's form has the code among the details.
+        let words = [error.get("code"), error.pointer("/details/error_code"), error.get("type")];
+        words.into_iter().flatten().find_map(Value::as_str).map(str::to_owned)
     }
 }
 
@@ -128,6 +152,23 @@ impl<'a> Crowd<'a> {
         lock(&self.seen).push(seen);
     }
 
+    /// Asks again with the keys of answers that came whole; says what is another answer.
+    pub(crate) fn ask_again(&self, all_seen: &[Seen]) -> Vec<String> {
+        let whole = all_seen.iter().filter(|seen| seen.plan.is_keyed && seen.is_complete());
+        let asked_again = whole.filter_map(|seen| {
+            let again = self.attempt(seen.plan.clone(), self.stage.nginx.address());
+            let is_same = if seen.plan.stream {
+                again.status == Some(409) && again.is_final
+            } else {
+                again.status == Some(200) && again.text == seen.text
+            };
+            let is_same = is_same && again.told.is_none_or(|told| told == seen.plan.cost());
+            let id = seen.plan.id;
+            (!is_same).then(|| format!("request {id}: asked again, another answer: {again:?}"))
+        });
+        asked_again.collect()
+    }
+
     fn address(&self, plan: &Plan) -> SocketAddr {
         match plan.slot {
             Some(slot) => self.stage.slots[slot].front.address(),
@@ -136,10 +177,27 @@ impl<'a> Crowd<'a> {
     }
 
     fn play(&self, plan: Plan) -> Seen {
+        let mut seen = self.attempt(plan.clone(), self.address(&plan));
+        let mut earlier = Vec::new();
+        while plan.is_keyed && seen.is_worth_a_repetition() && earlier.len() + 1 < ATTEMPTS_MAX {
+            let nth = u32::try_from(earlier.len() + 1).expect("few attempts");
+            std::thread::park_timeout(BACKOFF * nth);
+            // Where it goes is not the client's choice any more.
+            earlier.push(seen);
+            seen = self.attempt(plan.clone(), self.stage.nginx.address());
+        }
+        Seen { earlier, ..seen }
+    }
+
+    fn attempt(&self, plan: Plan, address: SocketAddr) -> Seen {
         let key = &self.stage.accounts[plan.account].key;
         let (path, body) = plan.request();
         let began = Instant::now();
-        let sent = Request::post(path, &body).bearer(key).try_send(self.address(&plan));
+        let mut request = Request::post(path, &body).bearer(key);
+        if plan.is_keyed {
+            request = request.header("idempotency-key", &format!("chaos-{}", plan.id));
+        }
+        let sent = request.try_send(address);
         let mut seen = Seen {
             began,
             status: None,
@@ -148,6 +206,8 @@ impl<'a> Crowd<'a> {
             end: None,
             has_left: false,
             told: None,
+            is_final: false,
+            earlier: Vec::new(),
             plan,
         };
         let Ok(sent) = sent else { return seen };
@@ -173,6 +233,7 @@ fn read(mut answer: Answer, seen: &mut Seen) {
     seen.status = Some(answer.status);
     seen.request_id = answer.header("x-request-id").map(str::to_owned);
     seen.told = answer.header("x-faces-cost-usd").map(nanousd);
+    seen.is_final = answer.header("x-should-retry") == Some("false");
     let mut body = Vec::new();
     loop {
         // A body of ASCII alone has no character that a read could split.
@@ -203,7 +264,12 @@ fn read(mut answer: Answer, seen: &mut Seen) {
 
 /// An exact decimal number of USD as nano-USD.
 fn nanousd(usd: &str) -> i64 {
-    let (whole, part) = usd.split_once('.').unwrap_or((usd, ""));
-    assert!(part.len() <= 9, "{usd:?} is finer than a nano-USD");
-    format!("{whole}{part:0<9}").parse().unwrap_or_else(|_| panic!("not a number: {usd:?}"))
+    let (decimal, exponent) = usd.split_once('e').unwrap_or((usd, "0"));
+    let (whole, part) = decimal.split_once('.').unwrap_or((decimal, ""));
+    let number =
+        |text: &str| -> i64 { text.parse().unwrap_or_else(|_| panic!("not a number: {usd:?}")) };
+    let digits = number(&format!("{whole}{part}"));
+    let zeros = 9 + number(exponent) - i64::try_from(part.len()).expect("few digits");
+    let zeros = u32::try_from(zeros).unwrap_or_else(|_| panic!("{usd:?} is not of nano-USD"));
+    digits * 10_i64.pow(zeros)
 }

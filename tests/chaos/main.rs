@@ -12,6 +12,8 @@ mod checker;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod nemesis;
 #[cfg(test)]
 mod nginx;

@@ -29,6 +29,8 @@ const DELTAS_MAX: u64 = 12;
 
 /// How long a provider says nothing before it breaks off.
 const STALL: Duration = Duration::from_secs(3);
+/// How many of those that wait for the end have an `Idempotency-Key`.
+const KEYED_PERCENT: u64 = 40;
 /// Numbers of requests from here on are those of long streams, see [`Plan::long`].
 const LONG_FIRST: u64 = 1 << 40;
 /// Most `max_tokens`; long streams count down from here.
@@ -122,6 +124,8 @@ pub(crate) struct Plan {
     pub(crate) leave: Leave,
     /// Leaves with a reset.
     pub(crate) resets: bool,
+    /// Has an `Idempotency-Key`, and is asked again as SDKs do.
+    pub(crate) is_keyed: bool,
 }
 
 impl Plan {
@@ -165,6 +169,9 @@ impl Plan {
             output: random.between(1, max_tokens + 1),
             leave,
             resets: random.percent(50),
+            is_keyed: leave == Leave::Never
+                && matches!(fate, Fate::Whole | Fate::Refused(_))
+                && random.percent(KEYED_PERCENT),
         }
     }
 
@@ -197,6 +204,7 @@ impl Plan {
             output: max_tokens / 2,
             leave: Leave::Never,
             resets: false,
+            is_keyed: false,
         }
     }
 

@@ -56,13 +56,17 @@ fn nothing_is_lost_doubled_or_overspent_whatever_breaks() {
 
     let ledger = stage.ledger();
     stage.wait_recovered(&ledger);
+    let seen = crowd.seen();
+    let other_answers = crowd.ask_again(&seen);
     stage.stop();
     let hang_ups = crowd.hang_ups();
-    let report = checker::check(&stage, &ledger, &crowd.seen(), &nemesis.zombies());
+    let report = checker::check(&stage, &ledger, &seen, &nemesis.zombies());
     let Report { requests, complete, lost, doubled, charged, fenced, ref statuses, .. } = report;
+    let Report { keyed, repeated, .. } = report;
     say(&format!(
-        "chaos: {requests} requests (by status {statuses:?}), {complete} complete, {fenced} in \
-         hand of fenced instances, {charged} nano-USD charged; faults: hang-ups {hang_ups}, {}; \
+        "chaos: {requests} requests (by status {statuses:?}), {complete} complete, {keyed} with a \
+         key asked again {repeated} times, {fenced} in hand of fenced instances, \
+         {charged} nano-USD charged; faults: hang-ups {hang_ups}, {}; \
          lost {lost}, doubled {doubled}, overspent {} in {} looks; seed {seed}, {} s",
         nemesis.done,
         watched.overspent,
@@ -71,6 +75,7 @@ fn nothing_is_lost_doubled_or_overspent_whatever_breaks() {
     ));
     let mut findings = report.findings;
     findings.extend(nemesis.problems());
+    findings.extend(other_answers);
     let shown = findings.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join("\n");
     let count = findings.len();
     assert!(count == 0, "{count} findings; again with: {replay}; logs: target/test-logs\n{shown}");

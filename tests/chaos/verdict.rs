@@ -1,7 +1,7 @@
 //! Whether what one client saw and what stands in the books can both be true.
 
 use crate::{
-    books::{HoldRow, UsageRow},
+    books::{HoldRow, RECOVERED, UsageRow},
     clients::Seen,
     plan::{Fate, price},
     support::ledger::{
@@ -10,8 +10,6 @@ use crate::{
     },
 };
 
-/// State of a hold that was resolved for a dead instance.
-const RECOVERED: i64 = 4;
 /// Error code of an end that is withheld, because whether it is durable is not known.
 const WITHHELD: &str = "ledger_unavailable";
 
@@ -61,7 +59,7 @@ impl Case<'_> {
     }
 
     /// The hold, its usage and its charge say the same.
-    fn judge_rows(&self, hold: &HoldRow) -> Result<(), (Wrong, String)> {
+    pub(crate) fn judge_rows(&self, hold: &HoldRow) -> Result<(), (Wrong, String)> {
         let cost = hold.cost.unwrap_or(0);
         let of_one = hold.charges <= 1 && hold.charged == cost;
         if !of_one {
@@ -82,7 +80,7 @@ impl Case<'_> {
     }
 
     /// What the client was told is what is written.
-    fn judge_told(&self, hold: &HoldRow) -> Result<(), (Wrong, String)> {
+    pub(crate) fn judge_told(&self, hold: &HoldRow) -> Result<(), (Wrong, String)> {
         let (plan, cost) = (&self.seen.plan, hold.cost);
         if self.seen.told.is_some_and(|told| Some(told) != cost || hold.state != SETTLED) {
             return Err((Wrong::Lost, "the cost that was told is not written".to_owned()));
@@ -160,7 +158,7 @@ impl Case<'_> {
     }
 }
 
-mod tests {
+pub(crate) mod tests {
     use std::time::Instant;
 
     use super::*;
@@ -169,7 +167,7 @@ mod tests {
     const OPEN: i64 = 1;
 
     /// A stream that came whole and was paid, as told from both sides.
-    fn fitting() -> (Seen, HoldRow) {
+    pub(crate) fn fitting() -> (Seen, HoldRow) {
         let is_wanted =
             |plan: &Plan| plan.stream && plan.fate == Fate::Whole && plan.pauses.len() > 2;
         let plan = (0..).map(|id| Plan::new(7, id, 3)).find(is_wanted).expect("such a plan");
@@ -198,6 +196,8 @@ mod tests {
             end: Some(End::Clean),
             has_left: false,
             told: Some(plan.cost()),
+            is_final: false,
+            earlier: Vec::new(),
             plan,
         };
         (seen, hold)
