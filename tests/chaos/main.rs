@@ -37,3 +37,5 @@ mod standstill;
 mod support;
 #[cfg(test)]
 mod verdict;
+#[cfg(test)]
+mod zombie;
