@@ -69,6 +69,10 @@ chaos FAULTS="":
 bench *ARGS:
     cargo bench -p faces {{ARGS}}
 
+# Holds per second on SQLite and PostgreSQL; `benches/load/ledger` has the time to the first byte
+bench-ledger:
+    cargo bench -p faces --bench ledger
+
 # Load comparison of direct, nginx and faces in one run (root gives pinning and a private network)
 bench-load *ARGS:
     benches/load/run {{ARGS}}

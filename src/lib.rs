@@ -6,7 +6,7 @@
 //! [`http`] is the edge, and [`app`] starts and stops them in order.
 //!
 //! Begin with [`flows::Flows::chat`]: it is the way of a request in one page. The map, who may
-//! import whom (`tests/architecture.rs` enforces it) and the chapter on money stand in
+//! import whom (`tests/architecture.rs` enforces it) and the chapter on the ledger stand in
 //! `ARCHITECTURE.md`; what users are promised stands in `README.md`.
 
 pub mod accounts;

@@ -1,7 +1,7 @@
 //! The ledger's vocabulary: what `accounts` decides and `storage` writes.
 //!
 //! Numbers I1–I8 in comments and messages are the invariants of the design (`ARCHITECTURE.md`,
-//! chapter on money):
+//! chapter on the ledger):
 //!
 //! - **I1** solvency: `debits + leased <= credits + overdraft_limit` for each wallet;
 //! - **I2** a hold is resolved at most once, and a charge carries its hold's id;

@@ -1,7 +1,7 @@
 //! The flush: one transaction that opens and resolves everything that waited.
 //!
 //! Order matters and is the lock order of every writer of the books: instance row, accounts by id,
-//! leases, holds, then the rows that nobody updates. See `ARCHITECTURE.md`, chapter on money.
+//! leases, holds, then the rows that nobody updates. See `ARCHITECTURE.md`, chapter on the ledger.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
