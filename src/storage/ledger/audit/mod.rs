@@ -8,7 +8,7 @@
 //! PostgreSQL), so a running server neither disturbs it nor is disturbed.
 //!
 //! A full audit reads everything. An incremental one takes holds, transfers and usage below the
-//! seal's cut as sums ([`seal`]) and checks the rest; accounts, leases and open holds it checks
+//! seal's cut as sums (`seal.rs`) and checks the rest; accounts, leases and open holds it checks
 //! whole. When all is right it moves the seal forward. So its time does not grow with history, and
 //! it does not see what somebody changes below the cut: the full audit does, and holds the seal
 //! against the rows.
