@@ -111,9 +111,7 @@ impl Link {
             Box::new(EndHold { resolve, reply, amount_max, ending })
         })
     }
-}
 
-impl Link {
     /// Asks the account's actor for a larger hold. One that is gone drops the reply.
     pub(super) fn extend(&self, extend: ExtendHold) {
         if let Some(account) = &self.account {
