@@ -10,7 +10,7 @@
 //! silent wrap; the direction of each rounding is in the function's name.
 //!
 //! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`,
-//! `budget.rs`).
+//! `budget.rs`, `scope.rs`).
 
 pub mod api_key;
 pub mod budget;
@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod model_name;
 pub mod money;
 pub mod price;
+pub mod scope;
 pub mod usage;
 
 pub use api_key::{ApiKeyHash, ApiKeySecret};
@@ -30,4 +31,5 @@ pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, 
 pub use model_name::{FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};
+pub use scope::{Access, Scopes};
 pub use usage::{Usage, UsageBasis};

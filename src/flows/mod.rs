@@ -55,7 +55,7 @@ pub use trace::RequestTrace;
 
 use crate::{
     accounts::Accounts,
-    domain::{AccountId, KeyId},
+    domain::{Access, AccountId, ErrorCode, KeyId, Scopes},
     providers::Providers,
     storage::keys::KeyInfo,
 };
@@ -112,6 +112,8 @@ pub struct Caller {
     pub allowed_models: Option<Vec<String>>,
     /// What the key may spend; `None` is all that the account has.
     pub budget: Option<CallerBudget>,
+    /// What the credential may do.
+    pub scopes: Scopes,
 }
 
 impl Flows {
@@ -161,6 +163,26 @@ impl Caller {
             allowed_faces: key.allowed_faces.clone(),
             allowed_models: key.allowed_models.clone(),
             budget,
+            scopes: Scopes::KEY,
         }
+    }
+
+    /// Refuses a route that asks for more than the credential may do.
+    ///
+    /// # Errors
+    /// 403; the text names the scope that is missing.
+    pub fn permit(&self, access: Access) -> Result<(), Failure> {
+        if self.scopes.allow(access) {
+            return Ok(());
+        }
+        // Clients sort 403s by the words `budget`, `face` and `model`: none may stand here.
+        let message = match (access, access.scope()) {
+            (Access::User, _) => {
+                "This takes a login token (POST /auth/login), not an API key.".to_owned()
+            }
+            (_, Some(scope)) => format!("This API key lacks the scope `{scope}`."),
+            (_, None) => "This API key has no scopes.".to_owned(),
+        };
+        Err(Failure::new(ErrorCode::Forbidden, message))
     }
 }

@@ -13,15 +13,20 @@ use bytes::Bytes;
 
 use super::edge;
 use crate::{
-    domain::{ErrorCode, ledger::IdemClaim},
+    domain::{Access, ErrorCode, ledger::IdemClaim},
     flows::{Caller, Failure, Flows, idempotency},
 };
 
-/// Checks the caller's credential: `x-api-key` wins over `Authorization: Bearer`, as at Anthropic.
+/// Checks the caller's credential and that it allows `access`: `x-api-key` wins over
+/// `Authorization: Bearer`, as at Anthropic.
 ///
 /// # Errors
-/// 401, 503.
-pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, Failure> {
+/// 401, 403, 503.
+pub(super) async fn caller(
+    req: &HttpRequest,
+    flows: &Flows,
+    access: Access,
+) -> Result<Caller, Failure> {
     let headers = req.headers();
     // A value that is no text is a malformed key, not a missing one.
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str());
@@ -29,6 +34,7 @@ pub(super) async fn caller(req: &HttpRequest, flows: &Flows) -> Result<Caller, F
     let bearer = text("authorization").and_then(|value| value.map_or(Some(""), bearer));
     let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
+    caller.permit(access)?;
     Ok(caller)
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{body, problem, reads::json, routes::HttpState};
 use crate::{
-    domain::{ErrorCode, FaceId},
+    domain::{Access, ErrorCode, FaceId},
     flows::{Failure, personas},
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn create(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let created = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Admin).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         state.flows.platform().create_face(&caller, &body).await
     };
@@ -35,7 +35,7 @@ pub(super) async fn create(
 
 pub(super) async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let listed = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Read).await?;
         let query = web::Query::<ListQuery>::from_query(req.query_string())
             .map_err(|_| bad_query("query", "The query can't be read."))?;
         let limit = match &query.limit {
@@ -61,7 +61,7 @@ pub(super) async fn read(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let read = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Read).await?;
         state.flows.platform().read_face(&caller, &path).await
     };
     json(&req, read.await)
@@ -74,7 +74,7 @@ pub(super) async fn update(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let updated = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Admin).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         state.flows.platform().update_face(&caller, &path, &body).await
     };
@@ -87,7 +87,7 @@ pub(super) async fn delete(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let deleted = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Admin).await?;
         state.flows.platform().delete_face(&caller, &path).await
     };
     json(&req, deleted.await)
@@ -100,7 +100,7 @@ pub(super) async fn replace_primitives(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let replaced = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Admin).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         state.flows.platform().replace_primitives(&caller, &path, &body).await
     };

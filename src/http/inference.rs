@@ -3,7 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{body, edge, headers, problem, routes::HttpState, sse};
-use crate::flows::{Failure, Reply};
+use crate::{
+    domain::Access,
+    flows::{Failure, Reply},
+};
 
 pub(super) async fn chat(
     req: HttpRequest,
@@ -22,7 +25,7 @@ async fn answer(
     payload: web::Payload,
     state: &HttpState,
 ) -> Result<HttpResponse, Failure> {
-    let caller = body::caller(req, &state.flows).await?;
+    let caller = body::caller(req, &state.flows, Access::Chat).await?;
     let body = body::json_body(req, payload, state.body_bytes_max).await?;
     let idem = body::idempotency_claim(req, &state.flows, &body)?;
     Ok(match state.flows.chat(&caller, body, idem, &edge::trace(req)).await? {

@@ -3,7 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{body, edge, headers, problem, routes::HttpState, sse};
-use crate::flows::{Failure, NativeParts, Reply, proxy_stream::ProxySession};
+use crate::{
+    domain::Access,
+    flows::{Failure, NativeParts, Reply, proxy_stream::ProxySession},
+};
 
 pub(super) async fn openai(
     req: HttpRequest,
@@ -11,7 +14,7 @@ pub(super) async fn openai(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let answered = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Chat).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         let parts = NativeParts {
             idem: body::idempotency_claim(&req, &state.flows, &body)?,
@@ -29,7 +32,7 @@ pub(super) async fn anthropic(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let answered = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Chat).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         let parts = NativeParts {
             idem: body::idempotency_claim(&req, &state.flows, &body)?,
@@ -47,7 +50,7 @@ pub(super) async fn count_tokens(
     state: web::Data<HttpState>,
 ) -> HttpResponse {
     let answered = async {
-        let caller = body::caller(&req, &state.flows).await?;
+        let caller = body::caller(&req, &state.flows, Access::Chat).await?;
         let body = body::json_body(&req, payload, state.body_bytes_max).await?;
         state.flows.count_tokens(&caller, body, parts(&req), &edge::trace(&req)).await
     };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{EdgeState, body, problem, problem::Dialect, routes::HttpState};
 use crate::{
-    domain::ErrorCode,
+    domain::{Access, ErrorCode},
     flows::{Failure, models::card},
     wire::models,
 };
@@ -32,7 +32,7 @@ pub(super) async fn readyz(
 }
 
 pub(super) async fn models(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    let caller = match body::caller(&req, &state.flows).await {
+    let caller = match body::caller(&req, &state.flows, Access::Any).await {
         Ok(caller) => caller,
         Err(failure) => return problem::respond(&req, &failure),
     };
@@ -50,7 +50,7 @@ pub(super) async fn model(
     path: web::Path<String>,
     state: web::Data<HttpState>,
 ) -> HttpResponse {
-    let found = match body::caller(&req, &state.flows).await {
+    let found = match body::caller(&req, &state.flows, Access::Any).await {
         Ok(caller) => state.flows.platform().model(&caller, &path),
         Err(failure) => Err(failure),
     };
@@ -65,14 +65,19 @@ pub(super) async fn model(
 
 pub(super) async fn account_state(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
-        state.flows.platform().account_state(&body::caller(&req, &state.flows).await?).await
+        state
+            .flows
+            .platform()
+            .account_state(&body::caller(&req, &state.flows, Access::Read).await?)
+            .await
     };
     json(&req, read.await)
 }
 
 pub(super) async fn balance(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    let read =
-        async { state.flows.platform().balance(&body::caller(&req, &state.flows).await?).await };
+    let read = async {
+        state.flows.platform().balance(&body::caller(&req, &state.flows, Access::Read).await?).await
+    };
     json(&req, read.await)
 }
 
