@@ -1,9 +1,9 @@
 //! Faces: who a persona is, and the system prompt that makes a model speak as that person.
 //!
 //! Owns the face and its parts (facts, primitives), the formats in which people hand them in, the
-//! object that the API shows, the ranking of primitives against a conversation, and the wording
-//! of the prompt. The way in is [`FaceFields::parse`] or [`FaceImport::parse`]; the way out is
-//! [`Persona::compose`].
+//! object that the API shows, the ranking of primitives against a conversation, the wording of the
+//! prompt, and how alike statements are ([`embedding`]). The way in is [`FaceFields::parse`] or
+//! [`FaceImport::parse`]; the way out is [`Persona::compose`].
 //!
 //! What never happens here: I/O, clocks, randomness, async, SQL, HTTP, names of providers. All is
 //! a pure function of its arguments: the same face and conversation give the same bytes, so a
@@ -23,6 +23,7 @@ mod attributes;
 mod bm25;
 mod compose;
 pub mod demo;
+pub mod embedding;
 mod error;
 mod face;
 mod facts;

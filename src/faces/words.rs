@@ -1,4 +1,4 @@
-//! Words: how text is cut for the ranking.
+//! Words: how text is cut for the ranking and the lexical embedding.
 
 /// Longest word kept, bytes; the rest of a longer run is ignored (it is no word of a language).
 const WORD_BYTES_MAX: usize = 64;
@@ -19,15 +19,29 @@ const STOP_WORDS: &[&str] = &[
     "yours",
 ];
 
-/// Calls `word` for each word of `text`, in order.
-///
-/// A word is a run of letters and digits, lowercased, with apostrophes inside left out ("Don't" →
-/// `dont`), and then English endings removed (see [`stem`]). Scripts that are written without
-/// spaces (Chinese, Japanese, Thai, …), and Korean, where endings grow onto the word, give
-/// overlapping pairs of characters instead.
-/// Words of [`STOP_WORDS`] are left out. Text is not normalised to one Unicode form: there is no
-/// table for it here, and both sides usually come from the same kind of keyboard.
+/// Calls `word` for each word of `text`, in order: each run of [`for_each_run`] that is no stop
+/// word, with English endings removed (see [`stem`]).
 pub(super) fn for_each_word(text: &str, mut word: impl FnMut(&str)) {
+    for_each_run(text, |run| {
+        if !is_stop_word(run) {
+            stem(run);
+            word(run);
+        }
+    });
+}
+
+/// Whether the word, as [`for_each_run`] gives it, tells nothing about a topic.
+pub(super) fn is_stop_word(run: &str) -> bool {
+    STOP_WORDS.binary_search(&run).is_ok()
+}
+
+/// Calls `each` for each run of letters and digits in `text`, in order; it may change the run.
+///
+/// A run is lowercased, with apostrophes inside left out ("Don't" → `dont`). Scripts that are
+/// written without spaces (Chinese, Japanese, Thai, …), and Korean, where endings grow onto the
+/// word, give overlapping pairs of characters instead. Text is not normalised to one Unicode form:
+/// there is no table for it here, and both sides usually come from the same kind of keyboard.
+pub(super) fn for_each_run(text: &str, mut each: impl FnMut(&mut String)) {
     let mut run = String::with_capacity(WORD_BYTES_MAX);
     let mut pair = String::with_capacity(8);
     let mut unspaced_before: Option<char> = None;
@@ -35,17 +49,17 @@ pub(super) fn for_each_word(text: &str, mut word: impl FnMut(&str)) {
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
         if is_unspaced(character) {
-            end_run(&mut run, &mut word);
+            end_run(&mut run, &mut each);
             unspaced_count += 1;
             if let Some(before) = unspaced_before.replace(character) {
                 pair.clear();
                 pair.push(before);
                 pair.push(character);
-                word(&pair);
+                each(&mut pair);
             }
             continue;
         }
-        end_unspaced(&mut unspaced_before, &mut unspaced_count, &mut pair, &mut word);
+        end_unspaced(&mut unspaced_before, &mut unspaced_count, &mut pair, &mut each);
         let joins = matches!(character, '\'' | '\u{2019}')
             && !run.is_empty()
             && characters.peek().is_some_and(|next| next.is_alphabetic());
@@ -54,19 +68,16 @@ pub(super) fn for_each_word(text: &str, mut word: impl FnMut(&str)) {
                 run.extend(character.to_lowercase());
             }
         } else if !joins {
-            end_run(&mut run, &mut word);
+            end_run(&mut run, &mut each);
         }
     }
-    end_unspaced(&mut unspaced_before, &mut unspaced_count, &mut pair, &mut word);
-    end_run(&mut run, &mut word);
+    end_unspaced(&mut unspaced_before, &mut unspaced_count, &mut pair, &mut each);
+    end_run(&mut run, &mut each);
 }
 
-fn end_run(run: &mut String, word: &mut impl FnMut(&str)) {
+fn end_run(run: &mut String, each: &mut impl FnMut(&mut String)) {
     if !run.is_empty() {
-        if STOP_WORDS.binary_search(&run.as_str()).is_err() {
-            stem(run);
-            word(run);
-        }
+        each(run);
         run.clear();
     }
 }
@@ -76,14 +87,14 @@ fn end_unspaced(
     before: &mut Option<char>,
     count: &mut usize,
     pair: &mut String,
-    word: &mut impl FnMut(&str),
+    each: &mut impl FnMut(&mut String),
 ) {
     if let Some(alone) = before.take()
         && *count == 1
     {
         pair.clear();
         pair.push(alone);
-        word(pair);
+        each(pair);
     }
     *count = 0;
 }
@@ -93,7 +104,7 @@ fn end_unspaced(
 /// Sources: the plural rules of D. Harman, "How effective is suffixing?", JASIS 42(1), 1991;
 /// then steps 1b and 5a of M. Porter, "An algorithm for suffix stripping", Program 14(3), 1980,
 /// without the measure. What this does to other languages it does to both sides alike.
-fn stem(word: &mut String) {
+pub(super) fn stem(word: &mut String) {
     let has = |ending: &str, except: &[&str]| {
         word.ends_with(ending) && !except.iter().any(|exception| word.ends_with(exception))
     };
