@@ -3,6 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestTrace};
@@ -160,13 +161,23 @@ impl Flows {
         is_metered.then_some(self.inner.options.hold_slice_tokens)
     }
 
-    /// A free model needs no credit, but an account that may spend.
+    /// A free model needs no credit, but an account that may spend. Asks the database at most once
+    /// in `cache_ttl_ms` for an account.
     async fn refuse_blocked(&self, caller: &Caller) -> Result<(), Failure> {
-        match self.inner.accounts.account_row(caller.account_id).await? {
-            Some(row) if row.is_blocked() => Err(failure::frozen()),
-            Some(_) => Ok(()),
-            None => Err(failure::refused_hold(HoldError::NoAccount, NanoUsd::ZERO, None, |_| 0)),
-        }
+        let directory = &self.inner.platform.inner.directory;
+        let blocked = match directory.is_blocked(caller.account_id) {
+            Some(blocked) => blocked,
+            None => {
+                let asked = Instant::now();
+                let row = self.inner.accounts.account_row(caller.account_id).await?;
+                let no_account =
+                    || failure::refused_hold(HoldError::NoAccount, NanoUsd::ZERO, None, |_| 0);
+                let blocked = row.ok_or_else(no_account)?.is_blocked();
+                directory.note_blocked(caller.account_id, blocked, asked);
+                blocked
+            }
+        };
+        if blocked { Err(failure::frozen()) } else { Ok(()) }
     }
 }
 

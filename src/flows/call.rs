@@ -56,8 +56,11 @@ pub struct ReplyNotes {
 /// Most bytes of a provider's error body that are read.
 const ERROR_BODY_BYTES_MAX: u64 = 65_536;
 
-/// Passes a successful head on, once the hold is durable (gate 1: a client sees nothing of the
-/// answer before); releases the hold and explains anything else.
+/// Passes a successful head on; releases the hold and explains anything else.
+///
+/// A stream's head waits until the hold is durable (gate 1: a client sees nothing of the answer
+/// before). A JSON answer is shown when its settlement is durable (gate 2), which is written after
+/// its hold, so it does not wait twice.
 ///
 /// # Errors
 /// The provider's refusal or failure as a [`Failure`], or 503 when the hold is not known to be
@@ -66,6 +69,7 @@ pub(super) async fn accepted(
     sent: Result<UpstreamResponse, ProviderError>,
     mut billing: Billing,
     model: &Model,
+    stream: bool,
 ) -> Result<(UpstreamResponse, Billing), Failure> {
     let response = match sent {
         Ok(response) => response,
@@ -80,6 +84,9 @@ pub(super) async fn accepted(
         }
     };
     if (200..300).contains(&response.status) {
+        if !stream {
+            return Ok((response, billing));
+        }
         return match billing.durable().await {
             Ok(()) => Ok((response, billing)),
             Err(failure) => {

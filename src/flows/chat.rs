@@ -98,7 +98,8 @@ impl Flows {
     ) -> Result<Reply<ChatSession>, Failure> {
         let sent = self.inner.providers.dispatch(dispatch).await;
         let model = &job.target.model;
-        let (response, mut billing) = call::accepted(sent, billing, model).await?;
+        let (response, mut billing) =
+            call::accepted(sent, billing, model, job.request.stream()).await?;
         billing.answered(response.status);
         notes.headers.clone_from(&response.headers);
         if job.request.stream() {

@@ -26,6 +26,8 @@ pub(super) struct Directory {
     persona_tokens_max: u32,
     keys: Cache<ApiKeyHash, CachedKey>,
     faces: Cache<(AccountId, FaceName), CachedFace>,
+    /// Whether an account is blocked, and when that was read.
+    blocked: Cache<AccountId, (bool, Instant)>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -79,6 +81,7 @@ impl Directory {
             persona_tokens_max: limits.persona_tokens_max,
             keys: Cache::new(entries(limits.key_cache_entries_max)),
             faces: Cache::new(entries(limits.face_cache_entries_max)),
+            blocked: Cache::new(entries(limits.key_cache_entries_max)),
         }
     }
 
@@ -173,6 +176,22 @@ impl Directory {
     /// Forgets a face that was changed here.
     pub(super) fn forget_face(&self, account_id: AccountId, username: &FaceName) {
         self.faces.remove(&(account_id, username.clone()));
+    }
+
+    /// Whether an account is frozen or closed, as far as that was read lately.
+    pub(super) fn is_blocked(&self, account_id: AccountId) -> Option<bool> {
+        let (blocked, loaded) = self.blocked.get(&account_id)?;
+        (loaded.elapsed() < self.time_to_live).then_some(blocked)
+    }
+
+    /// Remembers whether an account is blocked, as a query that was sent at `asked` has read it.
+    pub(super) fn note_blocked(&self, account_id: AccountId, blocked: bool, asked: Instant) {
+        self.blocked.insert(account_id, (blocked, asked));
+    }
+
+    /// Forgets what is known of an account that was changed here.
+    pub(super) fn forget_account(&self, account_id: AccountId) {
+        self.blocked.remove(&account_id);
     }
 
     /// Forgets every key (one was changed here; keys are looked up by hash, changed by id).

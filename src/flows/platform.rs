@@ -40,8 +40,9 @@ impl Platform {
         Self { inner: Arc::new(Inner { db, directory, catalog, limits, ledger, auditing }) }
     }
 
-    /// Tells the running ledger, if there is one, that an account's row was changed.
+    /// Tells the caches and the running ledger, if there is one, that an account's row was changed.
     pub(super) fn account_changed(&self, account: AccountId) {
+        self.inner.directory.forget_account(account);
         if let Some(ledger) = self.inner.ledger.get() {
             ledger.changed(account);
         }

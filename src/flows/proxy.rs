@@ -223,7 +223,8 @@ impl Flows {
         mut notes: ReplyNotes,
     ) -> Result<Reply<ProxySession>, Failure> {
         let sent = self.inner.providers.dispatch(dispatch).await;
-        let (response, mut billing) = call::accepted(sent, billing, &notes.model).await?;
+        let (response, mut billing) =
+            call::accepted(sent, billing, &notes.model, job.stream).await?;
         billing.answered(response.status);
         notes.headers.clone_from(&response.headers);
         if job.stream {
