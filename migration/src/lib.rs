@@ -21,6 +21,7 @@ mod m20261126_000005_extend_ledger;
 mod m20261126_000006_create_ledger_idem;
 mod m20261126_000007_add_key_budget;
 mod m20261126_000008_create_ledger_seal;
+mod m20261126_000011_create_compile;
 pub mod sqlite_file;
 
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000006_create_ledger_idem::Migration),
             Box::new(m20261126_000007_add_key_budget::Migration),
             Box::new(m20261126_000008_create_ledger_seal::Migration),
+            Box::new(m20261126_000011_create_compile::Migration),
         ]
     }
 }

@@ -44,6 +44,8 @@ id! {
     HoldId;
     /// One incarnation of a server process (a new one at every start).
     InstanceId;
+    /// A text that a face is compiled from: a document or a thread.
+    SourceId;
     /// An immutable line of the books.
     TransferId;
     /// One HTTP request, as in its `x-request-id`.

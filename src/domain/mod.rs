@@ -10,11 +10,12 @@
 //! silent wrap; the direction of each rounding is in the function's name.
 //!
 //! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`,
-//! `budget.rs`, `scope.rs`).
+//! `budget.rs`, `compile.rs`, `scope.rs`).
 
 pub mod api_key;
 pub mod budget;
 pub mod clock;
+pub mod compile;
 pub mod error_code;
 pub mod ids;
 pub mod ledger;
@@ -27,7 +28,9 @@ pub mod usage;
 pub use api_key::{ApiKeyHash, ApiKeySecret};
 pub use budget::{BudgetWindow, KeyBudget};
 pub use error_code::ErrorCode;
-pub use ids::{AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, TransferId};
+pub use ids::{
+    AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, SourceId, TransferId,
+};
 pub use model_name::{FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};
