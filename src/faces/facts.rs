@@ -60,6 +60,16 @@ impl Facts {
         self.0.extend(newer.0);
     }
 
+    /// Sets one fact, whose key and value are those of other facts.
+    pub(super) fn insert(&mut self, key: &str, value: &str) {
+        self.0.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Takes one fact out.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+
     /// How many facts there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -2,7 +2,8 @@
 //!
 //! Owns the face and its parts (facts, primitives), the formats in which people hand them in, the
 //! object that the API shows, the ranking of primitives against a conversation, the wording of the
-//! prompt, and how alike statements are ([`embedding`]). The way in is [`FaceFields::parse`] or
+//! prompt, what compiling asks of a model ([`extract`]), how duplicates are merged ([`mod@merge`]) and
+//! how alike statements are ([`embedding`]). The way in is [`FaceFields::parse`] or
 //! [`FaceImport::parse`]; the way out is [`Persona::compose`].
 //!
 //! What never happens here: I/O, clocks, randomness, async, SQL, HTTP, names of providers. All is
@@ -25,10 +26,12 @@ mod compose;
 pub mod demo;
 pub mod embedding;
 mod error;
+pub mod extract;
 mod face;
 mod facts;
 mod fields;
 mod import;
+pub mod merge;
 mod primitive;
 mod text;
 mod wording;

@@ -1,6 +1,7 @@
 //! Behaviour of the room as its users see it. Whole prompts are in `snapshots/`.
 
 mod compose;
+mod extract;
 mod fields;
 mod properties;
 
