@@ -15,6 +15,9 @@ pub struct Model {
     pub name: String,
     /// Microseconds, UTC.
     pub created_at: i64,
+    /// Name of its plan; `None` is the first one of the configuration.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub plan: Option<String>,
     /// Its credentials.
     #[sea_orm(has_many)]
     pub api_keys: HasMany<super::api_key::Entity>,

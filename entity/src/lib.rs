@@ -13,6 +13,7 @@
 
 pub mod account;
 pub mod api_key;
+pub mod billing_event;
 pub mod face;
 pub mod face_primitive;
 pub mod ledger_account;

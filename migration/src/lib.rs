@@ -22,6 +22,7 @@ mod m20261126_000006_create_ledger_idem;
 mod m20261126_000007_add_key_budget;
 mod m20261126_000008_create_ledger_seal;
 mod m20261126_000011_create_compile;
+mod m20261126_000013_create_billing;
 pub mod sqlite_file;
 
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000007_add_key_budget::Migration),
             Box::new(m20261126_000008_create_ledger_seal::Migration),
             Box::new(m20261126_000011_create_compile::Migration),
+            Box::new(m20261126_000013_create_billing::Migration),
         ]
     }
 }

@@ -10,10 +10,11 @@
 //! silent wrap; the direction of each rounding is in the function's name.
 //!
 //! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`,
-//! `budget.rs`, `compile.rs`, `scope.rs`).
+//! `budget.rs`, `calendar.rs`, `compile.rs`, `scope.rs`).
 
 pub mod api_key;
 pub mod budget;
+pub mod calendar;
 pub mod clock;
 pub mod compile;
 pub mod error_code;
@@ -27,6 +28,7 @@ pub mod usage;
 
 pub use api_key::{ApiKeyHash, ApiKeySecret};
 pub use budget::{BudgetWindow, KeyBudget};
+pub use calendar::{Day, Month};
 pub use error_code::ErrorCode;
 pub use ids::{
     AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, SourceId, TransferId,

@@ -107,6 +107,7 @@ async fn insert_account(
         id: Set(new.id.0),
         name: Set(new.name.clone()),
         created_at: Set(created_at.0),
+        ..Default::default()
     };
     account.insert(tx).await.map_err(StorageError::on(ACCOUNT))?;
     let wallet = ledger_account::ActiveModel {
@@ -165,7 +166,8 @@ pub async fn top_up(
     .await
 }
 
-async fn book_top_up(
+/// [`top_up`] in a transaction of the caller's.
+pub(super) async fn book_top_up(
     tx: &DatabaseTransaction,
     id: AccountId,
     amount: NanoUsd,
@@ -239,6 +241,38 @@ pub async fn find_account(db: &Db, id: AccountId) -> Result<Option<AccountInfo>,
         let found = account::Entity::find_by_id(id.0).one(db.reader()).await;
         let found = found.map_err(StorageError::on(ACCOUNT))?;
         Ok(with_wallets(&db, found.into_iter().collect()).await?.pop())
+    })
+    .await
+}
+
+/// The name of an account's plan, when it was given one.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn read_plan(db: &Db, id: AccountId) -> Result<Option<String>, StorageError> {
+    db.read(ACCOUNT, move |db| async move {
+        let found = account::Entity::find_by_id(id.0).one(db.reader()).await;
+        Ok(found.map_err(StorageError::on(ACCOUNT))?.and_then(|account| account.plan))
+    })
+    .await
+}
+
+/// Gives an account a plan, or takes it away.
+///
+/// # Errors
+/// [`StorageError::Missing`] without such an account.
+pub async fn set_plan(db: &Db, id: AccountId, plan: Option<String>) -> Result<(), StorageError> {
+    db.run(ACCOUNT, move |db| async move {
+        let changed = account::Entity::update_many()
+            .col_expr(account::Column::Plan, Expr::value(plan))
+            .filter(account::COLUMN.id.eq(id.0))
+            .exec(db.writer(ACCOUNT)?)
+            .await
+            .map_err(StorageError::on(ACCOUNT))?;
+        match changed.rows_affected {
+            0 => Err(StorageError::Missing { what: ACCOUNT }),
+            _ => Ok(()),
+        }
     })
     .await
 }

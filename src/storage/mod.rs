@@ -31,6 +31,7 @@ mod error;
 pub mod faces;
 pub mod keys;
 pub mod ledger;
+pub mod payments;
 mod postgres;
 pub mod prices;
 mod sqlite;

@@ -22,6 +22,7 @@
 pub mod audit;
 pub mod books;
 mod caps;
+mod cut;
 mod decide;
 mod flush;
 mod idem;
@@ -34,6 +35,7 @@ mod rows;
 mod snapshot;
 mod sql;
 pub(super) mod sqlite_flush;
+pub mod usage;
 mod writes;
 
 use std::sync::Arc;

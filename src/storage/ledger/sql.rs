@@ -6,7 +6,7 @@
 //! 32 hexadecimal digits.
 //!
 //! Words: `{id:3}`, `{int:3}`, `{text:3}`, `{bytes:3}` read column 3 of a batch row; `{batch}` is the batch as a
-//! table; `{now}` is the database's clock in microseconds; `{lock}` is `FOR UPDATE` where rows can
+//! table; `{now}` is the database's clock in microseconds, `{standing}` what keeps the cut back; `{lock}` is `FOR UPDATE` where rows can
 //! be locked, `{lock_or_skip}` leaves out rows that somebody else has locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form that can only be looked up after the
 //! batch: its planner would otherwise walk everything of the instance and the batch for each row.
 
@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
 
-use super::idem;
+use super::{cut, idem};
 
 /// Every statement of the ledger, filled in for one database.
 #[derive(Debug)]
@@ -300,6 +300,7 @@ const COLUMNS_MAX: usize = 11;
 /// Fills the words in for a database.
 pub(super) fn fill(backend: DbBackend, text: &str) -> String {
     let sqlite = backend == DbBackend::Sqlite;
+    let text = text.replace("{standing}", cut::STANDING);
     let mut sql = if sqlite {
         // `$1` would be a name to SQLite, `?1` is the first parameter to every driver.
         text.replace("{batch}", "json_each($1) AS b")

@@ -9,6 +9,7 @@ mod leases;
 mod recovery;
 mod room;
 mod sealing;
+mod usage;
 
 use std::{collections::BTreeMap, sync::Arc};
 

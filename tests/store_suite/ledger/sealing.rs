@@ -23,7 +23,7 @@ fn aged(minutes: u64) -> Uuid {
     Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid()
 }
 
-fn opened_before(open: HoldOpen, minutes: u64) -> HoldOpen {
+pub(super) fn opened_before(open: HoldOpen, minutes: u64) -> HoldOpen {
     HoldOpen { hold_id: HoldId(aged(minutes)), ..open }
 }
 

@@ -32,6 +32,7 @@ pub use totals::{Counts, Totals};
 use self::seal::NextSeal;
 use super::{
     super::{Db, StorageError},
+    cut,
     snapshot::Snapshot,
 };
 
@@ -110,7 +111,7 @@ pub async fn audit(db: &Db) -> Result<AuditReport, StorageError> {
 pub async fn audit_incremental(db: &Db) -> Result<AuditReport, StorageError> {
     let (mut report, next) = run(db, AuditMode::Incremental).await?;
     if let Some(next) = next {
-        report.sealed_to = seal::keep(db, next).await?.and_then(seal::moment);
+        report.sealed_to = seal::keep(db, next).await?.and_then(cut::moment);
     }
     Ok(report)
 }
@@ -170,7 +171,7 @@ impl Snapshot {
             AuditMode::Incremental if clean => seal::next(self, &standing).await?,
             AuditMode::Incremental | AuditMode::Full => None,
         };
-        let sealed_to = standing.cut.and_then(seal::moment);
+        let sealed_to = standing.cut.and_then(cut::moment);
         Ok((AuditReport { mode, sealed_to, clean, counts, totals, differences, truncated }, next))
     }
 }
