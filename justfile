@@ -73,6 +73,10 @@ bench *ARGS:
 bench-ledger:
     cargo bench -p faces --bench ledger
 
+# Usage and invoices over ten million charges on SQLite and PostgreSQL (CHARGES)
+bench-usage CHARGES="10000000":
+    USAGE_CHARGES={{CHARGES}} cargo bench -p faces --bench usage
+
 # Load comparison of direct, nginx and faces in one run (root gives pinning and a private network)
 bench-load *ARGS:
     benches/load/run {{ARGS}}

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     config::{
-        AccountCommand, AdminCommand, Cli, Command, DatabaseUrl, FaceCommand, KeyCommand, Settings,
-        TopUpArgs,
+        AccountCommand, AdminCommand, Cli, Command, DatabaseUrl, FaceCommand, KeyCommand, Plans,
+        Settings, TopUpArgs,
     },
     domain::{BudgetWindow, KeyBudget},
     flows::{Platform, admin::AdminRequest},
@@ -151,7 +151,10 @@ pub(super) async fn administer(
     server::make_data_dir(&settings.data_dir).map_err(refused)?;
     let db = server::open(settings, DbRole::Admin).await.map_err(refused)?;
     let catalog = server::catalog(settings).map_err(refused)?;
-    let platform = Platform::new(db.clone(), std::sync::Arc::new(catalog), settings.limits.clone());
+    let plans =
+        Plans::load(settings.plans_file.as_deref()).map_err(|error| refused(error.into()))?;
+    let (catalog, limits) = (std::sync::Arc::new(catalog), settings.limits.clone());
+    let platform = Platform::new(db.clone(), catalog, limits, plans);
     let done = platform.administer(request).await;
     if let Err(error) = db.close().await {
         log::debug!(target: "faces::app", "the database was not closed: {error}");
@@ -186,6 +189,9 @@ fn account_request(command: AccountCommand) -> (AdminRequest, bool) {
             (AdminRequest::CreateAccount { name, credit: credit_usd }, json)
         }
         AccountCommand::List { json } => (AdminRequest::ListAccounts, json),
+        AccountCommand::Plan { account, plan, json } => {
+            (AdminRequest::SetPlan { account, plan }, json)
+        }
         AccountCommand::Freeze { account, json } => {
             (AdminRequest::SetFrozen { account, frozen: true }, json)
         }

@@ -31,6 +31,9 @@ pub enum StartError {
     /// The catalog of models or the TLS roots can't be used.
     #[error("the model catalog can't be used")]
     Catalog(#[from] SetupError),
+    /// The plans can't be used.
+    #[error("a setting can't be used")]
+    Setting(#[from] crate::config::SettingError),
     /// The ledger can't be started.
     #[error("the ledger can't be started")]
     Accounts(#[from] AccountsError),
@@ -47,7 +50,7 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Catalog(_) | Self::Log(_) => 2,
+            Self::Catalog(_) | Self::Log(_) | Self::Setting(_) => 2,
             Self::Listen { .. }
             | Self::DataDir { .. }
             | Self::Storage(_)

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    config::{Settings, providers as defaults},
+    config::{Plans, Settings, providers as defaults},
     domain::clock,
     flows::{FlowOptions, Flows, Platform, demo::Demo},
     http::{self, EdgeState, HttpState},
@@ -46,6 +46,7 @@ pub struct App {
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
     admin: Option<JoinHandle<()>>,
+    rollup: JoinHandle<()>,
     flows: Flows,
     providers: Providers,
     accounts: Accounts,
@@ -83,6 +84,7 @@ impl App {
         }
         // Wrong settings end the start before the database is made or migrated.
         let catalog = Arc::new(catalog(&settings)?);
+        let plans = Plans::load(settings.plans_file.as_deref())?;
         let providers = Providers::start(
             Arc::clone(&catalog),
             &settings.limits,
@@ -91,7 +93,7 @@ impl App {
         let db = open(&settings, DbRole::Server).await?;
         let accounts =
             Accounts::start(db.clone(), &settings.limits, settings.ledger_policy).await?;
-        let platform = Platform::new(db.clone(), catalog, settings.limits.clone());
+        let platform = Platform::new(db.clone(), catalog, settings.limits.clone(), plans);
         let options = flow_options(&settings);
         let flows = Flows::start(platform, accounts.clone(), providers.clone(), options).await?;
         let demo = if settings.makes_demo() { flows.platform().make_demo().await? } else { None };
@@ -115,6 +117,8 @@ impl App {
         let handle = server.handle();
         let server = actix_web::rt::spawn(server);
         let admin = if db.is_sqlite() { Some(serve_admin(&settings, &flows)?) } else { None };
+        let platform = flows.platform().clone();
+        let rollup = actix_web::rt::spawn(async move { platform.roll_usage().await });
         let url = settings.local_url();
         let running = RunningServer {
             url: url.clone(),
@@ -130,6 +134,7 @@ impl App {
             server,
             handle,
             admin,
+            rollup,
             flows,
             providers,
             accounts,
@@ -190,6 +195,7 @@ impl App {
         if let Some(admin) = &self.admin {
             admin.abort();
         }
+        self.rollup.abort();
         is_clean &= self.providers.drain(Duration::ZERO).await == 0;
         match self.accounts.drain().await {
             Ok(report) => is_clean &= report.holds_recovered == 0,
@@ -287,6 +293,8 @@ fn flow_options(settings: &Settings) -> FlowOptions {
         drain_timeout: Duration::from_millis(settings.limits.drain_timeout_ms),
         idempotency_ttl_ms: settings.limits.idempotency_ttl_ms,
         idempotency_body_bytes_max: settings.limits.idempotency_body_bytes_max,
+        topup: settings.topup,
+        webhook_secrets: settings.webhook_secrets.clone(),
     }
 }
 

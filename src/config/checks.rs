@@ -35,6 +35,7 @@ impl Settings {
             });
         }
         check_file("FACES_MODELS_FILE", self.models_file.as_deref())?;
+        check_file("FACES_PLANS_FILE", self.plans_file.as_deref())?;
         check_file("FACES_PROVIDER_CA_FILE", self.providers.ca_file.as_deref())
     }
 

@@ -203,6 +203,21 @@ pub enum AccountCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Put an account on a plan of FACES_PLANS_FILE
+    #[command(
+        after_help = "Examples:\n  faces admin account plan --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --plan pro"
+    )]
+    Plan {
+        /// Account to change
+        #[arg(long, value_name = "ID")]
+        account: AccountId,
+        /// Name of the plan
+        #[arg(long, value_parser = name)]
+        plan: String,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Commands of `faces admin key`.

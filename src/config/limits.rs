@@ -78,6 +78,14 @@ pub struct Limits {
     #[arg(long, env = "FACES_DRAIN_TIMEOUT_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
     pub drain_timeout_ms: u64,
 
+    /// Time between two additions of settled requests to the usage by day, ms (what is not added yet is read row by row, so answers are always exact)
+    #[arg(long, env = "FACES_USAGE_ROLLUP_INTERVAL_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
+    pub usage_rollup_interval_ms: u64,
+
+    /// Requests added to the usage by day in one transaction (it holds up other writers of an SQLite file for about a millisecond per 1,000)
+    #[arg(long, env = "FACES_USAGE_ROLLUP_ROWS_MAX", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub usage_rollup_rows_max: u32,
+
     /// How long an Idempotency-Key is kept, ms (a client's retries end long before)
     #[arg(long, env = "FACES_IDEMPOTENCY_TTL_MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(1_000..=2_592_000_000))]
     pub idempotency_ttl_ms: u64,

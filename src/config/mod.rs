@@ -25,6 +25,7 @@ mod environment;
 pub mod ledger_cli;
 pub mod limits;
 mod load;
+pub mod plans;
 pub mod providers;
 mod settings;
 
@@ -36,8 +37,9 @@ pub use environment::{DotenvError, Environment};
 pub use ledger_cli::{ExportArgs, ExportFormat, LedgerCommand, TopUpArgs};
 pub use limits::Limits;
 pub use load::{CliError, SettingError};
+pub use plans::{Plan, Plans};
 pub use providers::ProviderSettings;
-pub use settings::{DemoMode, LeasePolicy, Settings};
+pub use settings::{DemoMode, LeasePolicy, Settings, TopUpMode};
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,9 @@ use super::{DatabaseUrl, Limits, ProviderSettings};
 /// Shortest `FACES_ADMIN_KEY`, characters: below it, it could be guessed.
 const ADMIN_KEY_CHARS_MIN: usize = 16;
 
+/// Shortest secret of `FACES_WEBHOOK_SECRETS`, characters: below it, it could be guessed.
+const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
+
 /// Everything that flags, environment and `.env` decide. Each field's help is its reference.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
@@ -54,6 +57,18 @@ pub struct Settings {
     #[arg(long, env = "FACES_ADMIN_KEY", value_name = "KEY", hide_env_values = true, value_parser = admin_key)]
     pub admin_key: Option<SecretString>,
 
+    /// Whether customers may add credit themselves with POST /v1/billing/topup: off (only what a signed webhook or an administrator told of) or trusted (any payment_ref is believed: for a server among friends, and for tests)
+    #[arg(long, env = "FACES_TOPUP", value_name = "MODE", default_value = "off")]
+    pub topup: TopUpMode,
+
+    /// Secrets of POST /v1/billing/webhook, separated by commas, each of at least 16 characters; any of them may sign an event, so a secret is changed by adding the new one first; unset: the route answers 404
+    #[arg(long, env = "FACES_WEBHOOK_SECRETS", value_name = "SECRETS", hide_env_values = true, value_delimiter = ',', value_parser = webhook_secret)]
+    pub webhook_secrets: Vec<SecretString>,
+
+    /// TOML file of plans (name, price, face_limit, compile_tokens, period_days); unset: one plan `free` without bounds
+    #[arg(long, env = "FACES_PLANS_FILE", value_name = "FILE")]
+    pub plans_file: Option<PathBuf>,
+
     /// HTTP worker threads; unset: one per available core
     #[arg(long, env = "FACES_WORKERS", value_name = "THREADS", value_parser = worker_count)]
     pub workers: Option<NonZeroUsize>,
@@ -90,6 +105,15 @@ pub enum LeasePolicy {
     Exact,
     /// As `Auto`, but on PostgreSQL every account in use keeps a slice.
     Retained,
+}
+
+/// Whether customers may add credit themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TopUpMode {
+    /// Only a payment that a signed webhook told of.
+    Off,
+    /// Any reference of a payment.
+    Trusted,
 }
 
 /// When the demo account is made (only ever into an empty database).
@@ -161,6 +185,16 @@ fn admin_key(text: &str) -> Result<SecretString, String> {
         ));
     }
     Ok(key)
+}
+
+fn webhook_secret(text: &str) -> Result<SecretString, String> {
+    let secret = text.trim();
+    if secret.chars().count() < WEBHOOK_SECRET_CHARS_MIN {
+        return Err(format!(
+            "one has fewer than {WEBHOOK_SECRET_CHARS_MIN} characters; make one with: openssl rand -hex 32"
+        ));
+    }
+    Ok(SecretString::from(secret))
 }
 
 fn worker_count(text: &str) -> Result<NonZeroUsize, &'static str> {

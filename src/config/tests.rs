@@ -152,6 +152,7 @@ fn a_wrong_secret_is_named_but_never_shown() {
         ("DATABASE_URL", "--database-url", "mysql://u:planted@h/d"),
         ("DATABASE_URL", "--database-url", "postgres://u:planted@h"),
         ("FACES_ADMIN_KEY", "--admin-key", "planted"),
+        ("FACES_WEBHOOK_SECRETS", "--webhook-secrets", "0123456789abcdef,planted"),
     ] {
         for text in [refused(&[], &[(name, value)]), refused(&[flag, value], &[])] {
             assert!(text.contains(name), "{text}");
@@ -165,6 +166,7 @@ fn debug_and_help_never_show_a_secret() {
     let secrets = [
         ("DATABASE_URL", "postgres://u:planted@h/d"),
         ("FACES_ADMIN_KEY", "planted-0123456789"),
+        ("FACES_WEBHOOK_SECRETS", "planted-0123456789,planted-9876543210"),
         ("OPENAI_API_KEY", "sk-planted"),
         ("ANTHROPIC_API_KEY", "sk-planted"),
         ("FIREWORKS_API_KEY", "sk-planted"),
@@ -178,7 +180,7 @@ fn debug_and_help_never_show_a_secret() {
     // Every variable with such a name must be kept out of help and messages.
     for arg in all_args() {
         let name = variable_of(&arg).unwrap_or_default();
-        let is_secret = name.ends_with("_KEY") || name == "DATABASE_URL";
+        let is_secret = ["_KEY", "_SECRETS", "DATABASE_URL"].iter().any(|end| name.ends_with(end));
         assert_eq!(arg.is_hide_env_values_set(), is_secret, "{name}: hide_env_values");
     }
 }

@@ -101,6 +101,8 @@ error_codes! {
     ModelNotFound = "model_not_found", 404, Caller, false, Info, "invalid_request_error", "not_found_error";
     /// Any other thing that is not there (or not the caller's).
     NotFound = "not_found", 404, Caller, false, Info, "invalid_request_error", "not_found_error";
+    /// This server does not do such a thing, and says so.
+    NotOffered = "not_offered", 400, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// It exists already.
     Conflict = "conflict", 409, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// The idempotency key was used for another request.

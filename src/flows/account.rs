@@ -41,17 +41,24 @@ impl Platform {
     pub async fn balance(&self, caller: &Caller) -> Result<Value, Failure> {
         let account = self.account(caller).await?;
         let frozen = is_frozen(&account);
+        let balance = account.row.balance().to_json_number();
         Ok(json!({
             "iam_id": account.id,
             "account_id": account.id,
-            "balance_usd": account.row.balance().to_json_number(),
+            "balance_usd": balance,
             "reserved_usd": account.held.to_json_number(),
             "available_usd": account.available().to_json_number(),
             "credits_usd": account.row.credits.to_json_number(),
             "spent_usd": account.row.spent().to_json_number(),
             "frozen": frozen,
             "is_frozen": frozen,
+            "is_active": !account.row.is_blocked(),
             "has_payment_method": false,
+            "data": {
+                "balance_usd": balance,
+                "is_frozen": frozen,
+                "has_payment_method": false,
+            },
         }))
     }
 

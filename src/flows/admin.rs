@@ -49,6 +49,13 @@ pub enum AdminRequest {
         /// Whether it may not spend.
         frozen: bool,
     },
+    /// Puts an account on a configured plan.
+    SetPlan {
+        /// Which account.
+        account: AccountId,
+        /// The plan's name.
+        plan: String,
+    },
     /// Makes an API key.
     CreateKey {
         /// Whose.
@@ -138,6 +145,7 @@ impl Platform {
                 self.account_changed(account);
                 Ok(account_json(&self.known_account(account).await?))
             }
+            AdminRequest::SetPlan { account, plan } => self.set_plan(account, plan).await,
             AdminRequest::CreateKey {
                 account,
                 name,

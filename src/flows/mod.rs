@@ -25,15 +25,18 @@ mod budget;
 pub mod call;
 mod chat;
 pub mod chat_stream;
+mod credits;
 pub mod demo;
 mod directory;
 pub mod drains;
 mod estimate;
 pub mod failure;
 pub mod idempotency;
+mod invoices;
 mod keys;
 pub mod models;
 pub mod personas;
+mod plans;
 mod platform;
 mod prices;
 mod proxy;
@@ -41,6 +44,7 @@ pub mod proxy_stream;
 mod resolve;
 mod stream_money;
 pub mod trace;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,12 +53,18 @@ pub use billing::Bill;
 pub use budget::CallerBudget;
 pub use call::{Reply, ReplyNotes};
 pub use failure::Failure;
+pub use invoices::Invoice;
+pub use plans::Wish;
 pub use platform::Platform;
 pub use proxy::NativeParts;
 pub use trace::RequestTrace;
+pub use usage::UsageQuery;
+
+use secrecy::SecretString;
 
 use crate::{
     accounts::Accounts,
+    config::TopUpMode,
     domain::{Access, AccountId, ErrorCode, KeyId, Scopes},
     providers::Providers,
     storage::keys::KeyInfo,
@@ -97,6 +107,10 @@ pub struct FlowOptions {
     pub idempotency_ttl_ms: u64,
     /// Largest answer that is kept for one, bytes.
     pub idempotency_body_bytes_max: u64,
+    /// Whether customers may add credit themselves.
+    pub topup: TopUpMode,
+    /// What a payment provider's events are signed with.
+    pub webhook_secrets: Vec<SecretString>,
 }
 
 /// Who is calling, once the credential was checked.

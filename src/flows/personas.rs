@@ -246,7 +246,18 @@ impl Platform {
 
     async fn room_for_one_more(&self, account_id: AccountId) -> Result<(), Failure> {
         let most = u64::from(self.inner.limits.faces_per_account_max);
-        if storage_faces::count_faces(&self.inner.db, account_id).await? >= most {
+        let count = storage_faces::count_faces(&self.inner.db, account_id).await?;
+        if let Some(limit) = self.plan_of(account_id).await?.face_limit.map(u64::from)
+            && count >= limit
+        {
+            // Clients sort 403s by the words `budget`, `face` and `model`: none may stand here.
+            let message = format!(
+                "Plan limit reached ({count}/{limit}). Delete one first, or ask this server's \
+                 operator for another plan."
+            );
+            return Err(Failure::new(ErrorCode::Forbidden, message));
+        }
+        if count >= most {
             return Err(Failure::new(
                 ErrorCode::InvalidRequest,
                 format!("This account has {most} faces, which is the most. Delete one first."),

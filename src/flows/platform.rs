@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::{Caller, Failure, directory::Directory};
 use crate::{
     accounts::Accounts,
-    config::Limits,
+    config::{Limits, Plans},
     domain::{AccountId, ApiKeySecret, ErrorCode, clock},
     providers::Catalog,
     storage::Db,
@@ -24,6 +24,7 @@ pub(super) struct Inner {
     pub(super) directory: Directory,
     pub(super) catalog: Arc<Catalog>,
     pub(super) limits: Limits,
+    pub(super) plans: Plans,
     /// The running ledger, when this process has one.
     pub(super) ledger: OnceLock<Accounts>,
     /// Held by the audit that runs.
@@ -31,13 +32,13 @@ pub(super) struct Inner {
 }
 
 impl Platform {
-    /// Over an open database and a loaded catalog.
+    /// Over an open database, a loaded catalog and the configured plans.
     #[must_use]
-    pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits) -> Self {
+    pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits, plans: Plans) -> Self {
         let directory = Directory::new(db.clone(), &limits);
         let ledger = OnceLock::new();
         let auditing = Arc::default();
-        Self { inner: Arc::new(Inner { db, directory, catalog, limits, ledger, auditing }) }
+        Self { inner: Arc::new(Inner { db, directory, catalog, limits, plans, ledger, auditing }) }
     }
 
     /// Tells the caches and the running ledger, if there is one, that an account's row was changed.

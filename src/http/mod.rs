@@ -15,6 +15,7 @@
 //!
 //! Its behaviour is tested over real sockets in `tests/api`, `tests/stream` and `tests/sdk`.
 
+mod billing;
 mod body;
 mod edge;
 mod faces;

@@ -74,13 +74,6 @@ pub(super) async fn account_state(req: HttpRequest, state: web::Data<HttpState>)
     json(&req, read.await)
 }
 
-pub(super) async fn balance(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    let read = async {
-        state.flows.platform().balance(&body::caller(&req, &state.flows, Access::Read).await?).await
-    };
-    json(&req, read.await)
-}
-
 /// A use case's value or its failure.
 pub(super) fn json(req: &HttpRequest, read: Result<Value, Failure>) -> HttpResponse {
     match read {

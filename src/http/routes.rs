@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, Resource, middleware::from_fn, web};
 use secrecy::SecretString;
 
-use super::{edge, faces, inference, operator, problem, proxies, reads};
+use super::{billing, edge, faces, inference, operator, problem, proxies, reads};
 use crate::{
     domain::ErrorCode,
     flows::{Failure, Flows},
@@ -63,7 +63,6 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
             .service(
                 resource("/v1/account/state", "GET").route(web::get().to(reads::account_state)),
             )
-            .service(resource("/v1/billing/balance", "GET").route(web::get().to(reads::balance)))
             .service(
                 resource("/v1/faces", "GET, POST")
                     .route(web::get().to(faces::list))
@@ -82,12 +81,13 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
                 resource("/v1/faces/{face}/primitives", "PUT")
                     .route(web::put().to(faces::replace_primitives)),
             )
+            .configure(billing::routes)
             .default_service(web::route().to(no_route)),
     );
 }
 
 /// A path whose other methods answer 405 in the route's dialect, with the methods it `allow`s.
-fn resource(path: &str, allow: &'static str) -> Resource {
+pub(super) fn resource(path: &str, allow: &'static str) -> Resource {
     let other = move |req: HttpRequest| async move { no_method(&req, allow) };
     web::resource(path).default_service(web::route().to(other))
 }

@@ -36,6 +36,7 @@ mod stream;
 pub mod translate;
 pub mod upstream_error;
 mod usage;
+pub mod webhook;
 
 pub use bound::InputBound;
 pub use fault::UpstreamFault;

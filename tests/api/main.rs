@@ -33,6 +33,8 @@ mod metrics;
 #[cfg(test)]
 mod mutations;
 #[cfg(test)]
+mod payments;
+#[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -44,3 +46,5 @@ mod program;
 mod support;
 #[cfg(test)]
 mod translation;
+#[cfg(test)]
+mod usage;

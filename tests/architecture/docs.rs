@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use faces::domain::ErrorCode;
 
-use super::{imports::ROOMS, source::root};
+use super::{
+    imports::ROOMS,
+    source::{root, rust_files},
+};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
@@ -55,7 +58,8 @@ fn every_error_code_stands_in_the_readme_with_its_status() {
 #[test]
 fn every_route_stands_in_the_readme() {
     let rows = rows(&read("README.md"));
-    let routes = read("src/http/routes.rs");
+    let files = rust_files(&["src/http"]);
+    let routes: String = files.into_iter().map(|file| file.text).collect();
     let paths: Vec<String> = routes
         .split("resource(\"")
         .skip(1)
