@@ -25,6 +25,8 @@ pub struct Bill {
     pub charge: NanoUsd,
     /// Balance after it (charges settled so far; holds of running requests not deducted).
     pub balance: NanoUsd,
+    /// The tokens that were billed.
+    pub usage: Usage,
 }
 
 /// The guard of a request's money.
@@ -322,7 +324,7 @@ impl Billing {
             line.basis = Some(end.basis);
             line.finish = Some(finish.as_str());
         });
-        Ok(Bill { charge, balance: account.balance() })
+        Ok(Bill { charge, balance: account.balance(), usage: end.usage })
     }
 
     /// Releases the hold without a charge. An unreachable ledger is logged, not told: the caller

@@ -14,7 +14,7 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
-    domain::{clock, ledger::IdemClaim},
+    domain::{FaceId, clock, ledger::IdemClaim},
     providers::{Dispatch, Endpoint, SentMark, UpstreamResponse},
     wire::{
         UpstreamFormat,
@@ -29,6 +29,15 @@ struct Prepared {
     dispatch: Dispatch,
     dropped: Vec<&'static str>,
     unwrap_tool: bool,
+}
+
+/// A request whose target is known.
+pub(super) struct Question {
+    pub(super) request: ChatRequest,
+    pub(super) target: Target,
+    /// Whose use it is in the books.
+    pub(super) face_id: Option<FaceId>,
+    pub(super) idem: Option<IdemClaim>,
 }
 
 impl Flows {
@@ -57,11 +66,28 @@ impl Flows {
         if let Some(stored) = self.answered_before(caller, idem.as_ref(), trace).await? {
             return Ok(Reply::Replayed(stored));
         }
+        let face_id = target.face.as_ref().map(|face| face.id);
+        self.run_chat(caller, Question { request, target, face_id, idem }, trace).await
+    }
+
+    /// Holds, sends and reads the answer as far as [`Flows::chat`] says.
+    ///
+    /// # Errors
+    /// As [`Flows::chat`].
+    ///
+    /// # Cancel safety
+    /// As [`Flows::chat`].
+    pub(super) async fn run_chat(
+        &self,
+        caller: &Caller,
+        question: Question,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ChatSession>, Failure> {
+        let Question { request, target, face_id, idem } = question;
         let persona = persona_of(&target, &request);
         let mut estimate = estimate_of(&target, &request, persona.as_deref());
         estimate.slice_tokens =
             self.slice_tokens(&target.model, request.stream(), request.asks_for_reasoning());
-        let face_id = target.face.as_ref().map(|face| face.id);
         let (mut billing, clamp) =
             self.open_billing(caller, face_id, &target.model, &estimate, idem, trace).await?;
         let mut prepared = match prepare(&target, &request, persona.as_deref(), clamp) {

@@ -125,7 +125,8 @@ fn reused() -> Failure {
     failure
 }
 
-fn already_completed(finished: Finished) -> Failure {
+/// The key's request was billed, and its answer is lost.
+pub(super) fn already_completed(finished: Finished) -> Failure {
     let mut failure = Failure::new(
         ErrorCode::AlreadyCompleted,
         "The request with this Idempotency-Key has finished and was billed (see usage and \

@@ -34,6 +34,7 @@ pub mod failure;
 pub mod idempotency;
 mod invoices;
 mod keys;
+pub mod llm;
 pub mod models;
 pub mod personas;
 mod plans;

@@ -89,7 +89,8 @@ impl Flows {
         Ok(Some(face))
     }
 
-    fn usable_override(&self, llm: &str) -> Result<Arc<Model>, Failure> {
+    /// The model that is named after an `@`, or of an internal call.
+    pub(super) fn usable_override(&self, llm: &str) -> Result<Arc<Model>, Failure> {
         if let Some(model) = self.inner.providers.catalog().find(llm) {
             return Ok(model);
         }
@@ -170,7 +171,8 @@ pub(super) fn permit_face(caller: &Caller, username: &FaceName) -> Result<(), Fa
     ))
 }
 
-fn permit_model(caller: &Caller, model: &Model) -> Result<(), Failure> {
+/// 403 when the key has a list of models and this one is not on it.
+pub(super) fn permit_model(caller: &Caller, model: &Model) -> Result<(), Failure> {
     let Some(allowed) = &caller.allowed_models else { return Ok(()) };
     let permitted = allowed.iter().any(|one| *one == model.id || model.aliases.contains(one));
     if permitted {

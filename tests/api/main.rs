@@ -27,6 +27,8 @@ mod first_start;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod llm;
+#[cfg(test)]
 mod log_hygiene;
 #[cfg(test)]
 mod metrics;

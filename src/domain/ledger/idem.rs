@@ -28,6 +28,27 @@ impl IdemKey {
         Some(Self(text.to_owned()))
     }
 
+    /// A key of the server's own, for a call that it makes for an account. `name` says which call
+    /// it is; no caller's key can be equal to it, because it has a blank.
+    ///
+    /// # Examples
+    /// ```
+    /// use faces::domain::ledger::IdemKey;
+    /// let own = IdemKey::internal("chunk-7");
+    /// assert_eq!(own.as_str(), "internal chunk-7");
+    /// assert!(IdemKey::parse(own.as_str().as_bytes()).is_none());
+    /// ```
+    #[must_use]
+    pub fn internal(name: &str) -> Self {
+        Self(format!("internal {name}"))
+    }
+
+    /// A key as the database has it: a caller's or an internal one.
+    #[must_use]
+    pub fn stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text, for the database.
     #[must_use]
     pub fn as_str(&self) -> &str {

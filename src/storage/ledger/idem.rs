@@ -89,7 +89,7 @@ pub(super) fn wanted(batch: &FlushBatch) -> Rows {
 
 /// One row of `READ_CLAIMS`. (A key that does not parse was not written by this program.)
 pub(super) fn claim(account: Uuid, key: &str, hold: Uuid) -> Option<Claim> {
-    Some(((AccountId(account), IdemKey::parse(key.as_bytes())?), HoldId(hold)))
+    Some(((AccountId(account), IdemKey::stored(&key)), HoldId(hold)))
 }
 
 /// Reads `account, key, hold`.
