@@ -180,7 +180,7 @@ impl Tx {
         if wanted.count > 0 {
             let values = [wanted.json.into(), now.into()];
             for row in self.query(&self.sql.read_claims, values).await? {
-                claims.extend(idem::claim_of(&row)?);
+                claims.extend([idem::claim_of(&row)?]);
             }
         }
         Ok(Books { rows, leases, claims })

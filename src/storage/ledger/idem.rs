@@ -87,13 +87,13 @@ pub(super) fn wanted(batch: &FlushBatch) -> Rows {
     payload.into()
 }
 
-/// One row of `READ_CLAIMS`. (A key that does not parse was not written by this program.)
-pub(super) fn claim(account: Uuid, key: &str, hold: Uuid) -> Option<Claim> {
-    Some(((AccountId(account), IdemKey::stored(&key)), HoldId(hold)))
+/// One row of `READ_CLAIMS`.
+pub(super) fn claim(account: Uuid, key: &str, hold: Uuid) -> Claim {
+    ((AccountId(account), IdemKey::stored(key)), HoldId(hold))
 }
 
 /// Reads `account, key, hold`.
-pub(super) fn claim_of(row: &QueryResult) -> Result<Option<Claim>, DbErr> {
+pub(super) fn claim_of(row: &QueryResult) -> Result<Claim, DbErr> {
     let key: String = row.try_get_by_index(1)?;
     Ok(claim(row.try_get_by_index(0)?, &key, row.try_get_by_index(2)?))
 }

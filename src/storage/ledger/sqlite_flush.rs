@@ -198,7 +198,7 @@ impl Tx<'_> {
             let rows = statement.query_map(params![wanted.json, now], claim)?;
             rows.collect::<Result<Vec<_>, _>>()
         };
-        Ok(read().map_err(|error| lost(&error))?.into_iter().flatten().collect())
+        Ok(read().map_err(|error| lost(&error))?.into_iter().collect())
     }
 
     fn accounts(&self, ids: &Rows) -> Result<BTreeMap<AccountId, AccountRow>, FlushError> {
@@ -320,7 +320,7 @@ fn lease(row: &Row<'_>) -> Result<Leases, rusqlite::Error> {
 }
 
 /// Reads `account, key, hold`.
-fn claim(row: &Row<'_>) -> Result<Option<Claim>, rusqlite::Error> {
+fn claim(row: &Row<'_>) -> Result<Claim, rusqlite::Error> {
     let (account, key, hold): ([u8; 16], String, [u8; 16]) =
         (row.get(0)?, row.get(1)?, row.get(2)?);
     Ok(idem::claim(uuid::Uuid::from_bytes(account), &key, uuid::Uuid::from_bytes(hold)))
