@@ -189,6 +189,9 @@ fn account_request(command: AccountCommand) -> (AdminRequest, bool) {
             (AdminRequest::CreateAccount { name, credit: credit_usd }, json)
         }
         AccountCommand::List { json } => (AdminRequest::ListAccounts, json),
+        AccountCommand::Rate { account, rpm, tpm, json } => {
+            (AdminRequest::SetAccountRate { account, requests: rpm, tokens: tpm }, json)
+        }
         AccountCommand::Plan { account, plan, json } => {
             (AdminRequest::SetPlan { account, plan }, json)
         }
@@ -237,6 +240,9 @@ fn key_request(command: KeyCommand) -> (AdminRequest, bool) {
             let change =
                 AdminRequest::ChangeBudget { key, limit: budget_usd, window: budget_window };
             (change, json)
+        }
+        KeyCommand::Rate { key, rpm, tpm, json } => {
+            (AdminRequest::SetKeyRate { key, requests: rpm, tokens: tpm }, json)
         }
         KeyCommand::Revoke { key, json } => (AdminRequest::RevokeKey { key }, json),
     }

@@ -46,7 +46,7 @@ pub struct App {
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
     admin: Option<JoinHandle<()>>,
-    rollup: JoinHandle<()>,
+    background: [JoinHandle<()>; 2],
     flows: Flows,
     providers: Providers,
     accounts: Accounts,
@@ -117,8 +117,7 @@ impl App {
         let handle = server.handle();
         let server = actix_web::rt::spawn(server);
         let admin = if db.is_sqlite() { Some(serve_admin(&settings, &flows)?) } else { None };
-        let platform = flows.platform().clone();
-        let rollup = actix_web::rt::spawn(async move { platform.roll_usage().await });
+        let background = background(&flows);
         let url = settings.local_url();
         let running = RunningServer {
             url: url.clone(),
@@ -134,7 +133,7 @@ impl App {
             server,
             handle,
             admin,
-            rollup,
+            background,
             flows,
             providers,
             accounts,
@@ -195,7 +194,7 @@ impl App {
         if let Some(admin) = &self.admin {
             admin.abort();
         }
-        self.rollup.abort();
+        self.background.iter().for_each(JoinHandle::abort);
         is_clean &= self.providers.drain(Duration::ZERO).await == 0;
         match self.accounts.drain().await {
             Ok(report) => is_clean &= report.holds_recovered == 0,
@@ -303,6 +302,15 @@ fn serve_admin(settings: &Settings, flows: &Flows) -> Result<JoinHandle<()>, Sta
         .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
     let platform = flows.platform().clone();
     Ok(actix_web::rt::spawn(async move { socket.serve(&platform).await }))
+}
+
+/// What goes on beside the requests until the stop: usage by day, changed rates.
+fn background(flows: &Flows) -> [JoinHandle<()>; 2] {
+    let (usage, rates) = (flows.platform().clone(), flows.platform().clone());
+    [
+        actix_web::rt::spawn(async move { usage.roll_usage().await }),
+        actix_web::rt::spawn(async move { rates.follow_rates().await }),
+    ]
 }
 
 /// Makes the data directory, for this user only when it is new.

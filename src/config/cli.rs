@@ -9,7 +9,7 @@ use super::{
     Settings,
     ledger_cli::{LedgerCommand, TopUpArgs},
 };
-use crate::domain::{AccountId, BudgetWindow, FaceName, KeyId, NanoUsd};
+use crate::domain::{AccountId, BudgetWindow, FaceName, KeyId, NanoUsd, RateSetting};
 
 /// Self-hosted, OpenAI-compatible server for personas with exact prepaid credits.
 ///
@@ -203,6 +203,27 @@ pub enum AccountCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Set how often all keys of an account together may ask, on each server; servers follow within
+    /// two seconds
+    #[command(
+        group = ArgGroup::new("rate").required(true).multiple(true),
+        after_help = "Examples:\n  faces admin account rate --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --rpm 600 --tpm 1000000"
+    )]
+    Rate {
+        /// Account to change
+        #[arg(long, value_name = "ID")]
+        account: AccountId,
+        /// Requests per minute: a number, 0 for any number, or default for what the server says;
+        /// unset: as before
+        #[arg(long, value_name = "N", group = "rate")]
+        rpm: Option<RateSetting>,
+        /// Tokens per minute, as --rpm
+        #[arg(long, value_name = "N", group = "rate")]
+        tpm: Option<RateSetting>,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Put an account on a plan of FACES_PLANS_FILE
     #[command(
         after_help = "Examples:\n  faces admin account plan --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --plan pro"
@@ -287,6 +308,26 @@ pub enum KeyCommand {
         /// Let the key spend all that its account has
         #[arg(long, group = "change", conflicts_with_all = ["budget_usd", "budget_window"])]
         no_budget: bool,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set how often a key may ask, on each server; servers follow within two seconds
+    #[command(
+        group = ArgGroup::new("rate").required(true).multiple(true),
+        after_help = "Examples:\n  faces admin key rate --key 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --rpm 60 --tpm 100000"
+    )]
+    Rate {
+        /// Id of the key (not the secret), as `faces admin key list` shows it
+        #[arg(long, value_name = "ID")]
+        key: KeyId,
+        /// Requests per minute: a number, 0 for any number, or default for what the server says;
+        /// unset: as before
+        #[arg(long, value_name = "N", group = "rate")]
+        rpm: Option<RateSetting>,
+        /// Tokens per minute, as --rpm
+        #[arg(long, value_name = "N", group = "rate")]
+        tpm: Option<RateSetting>,
         /// Answer in JSON
         #[arg(long)]
         json: bool,

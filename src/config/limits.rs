@@ -78,6 +78,26 @@ pub struct Limits {
     #[arg(long, env = "FACES_DRAIN_TIMEOUT_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
     pub drain_timeout_ms: u64,
 
+    /// Requests for an answer per minute of one API key on this server; more get 429 with Retry-After (0: any number; `faces admin key rate` sets another one for a key)
+    #[arg(long, env = "FACES_KEY_REQUESTS_PER_MINUTE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub key_requests_per_minute: u64,
+
+    /// Tokens per minute of one API key on this server; what a request used counts when it has ended (0: any number)
+    #[arg(long, env = "FACES_KEY_TOKENS_PER_MINUTE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
+    pub key_tokens_per_minute: u64,
+
+    /// Requests for an answer per minute of all credentials of one account on this server (0: any number; `faces admin account rate` sets another one for an account)
+    #[arg(long, env = "FACES_ACCOUNT_REQUESTS_PER_MINUTE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub account_requests_per_minute: u64,
+
+    /// Tokens per minute of all credentials of one account on this server (0: any number)
+    #[arg(long, env = "FACES_ACCOUNT_TOKENS_PER_MINUTE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
+    pub account_tokens_per_minute: u64,
+
+    /// Keys and accounts whose minute is kept in memory (one that is forgotten begins a new minute)
+    #[arg(long, env = "FACES_RATE_ENTRIES_MAX", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    pub rate_entries_max: u32,
+
     /// Time between two additions of settled requests to the usage by day, ms (what is not added yet is read row by row, so answers are always exact)
     #[arg(long, env = "FACES_USAGE_ROLLUP_INTERVAL_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub usage_rollup_interval_ms: u64,

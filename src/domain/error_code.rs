@@ -127,6 +127,8 @@ error_codes! {
     UpstreamInvalidRequest = "upstream_invalid_request", 400, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// The conversation is longer than the model's context.
     ContextLengthExceeded = "context_length_exceeded", 400, Caller, false, Info, "invalid_request_error", "invalid_request_error";
+    /// The key or its account asks more often than it may.
+    RateLimited = "rate_limit_exceeded", 429, Limit, true, Info, "rate_limit_error", "rate_limit_error";
     /// The provider's rate limit.
     UpstreamRateLimited = "rate_limit_exceeded", 429, Upstream, true, Warn, "rate_limit_error", "rate_limit_error";
     /// The provider does not accept the platform's key, or refuses it this model.

@@ -10,7 +10,7 @@
 //! silent wrap; the direction of each rounding is in the function's name.
 //!
 //! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`,
-//! `budget.rs`, `calendar.rs`, `compile.rs`, `scope.rs`).
+//! `budget.rs`, `calendar.rs`, `compile.rs`, `rate.rs`, `scope.rs`).
 
 pub mod api_key;
 pub mod budget;
@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod model_name;
 pub mod money;
 pub mod price;
+pub mod rate;
 pub mod scope;
 pub mod usage;
 
@@ -36,5 +37,6 @@ pub use ids::{
 pub use model_name::{FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};
+pub use rate::{RateBucket, RateSetting, RateState};
 pub use scope::{Access, Scopes};
 pub use usage::{Usage, UsageBasis};

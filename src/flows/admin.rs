@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
-        AccountId, BudgetWindow, ErrorCode, FaceName, KeyBudget, KeyId, NanoUsd,
+        AccountId, BudgetWindow, ErrorCode, FaceName, KeyBudget, KeyId, NanoUsd, RateSetting,
         clock::{self, MICROS_PER_SECOND, UnixMicros},
         ledger::FLAG_FROZEN,
     },
@@ -55,6 +55,24 @@ pub enum AdminRequest {
         account: AccountId,
         /// The plan's name.
         plan: String,
+    },
+    /// Sets how often a key may ask; `None` keeps what was set.
+    SetKeyRate {
+        /// Which key.
+        key: KeyId,
+        /// Requests per minute.
+        requests: Option<RateSetting>,
+        /// Tokens per minute.
+        tokens: Option<RateSetting>,
+    },
+    /// Sets how often all keys of an account together may ask; `None` keeps what was set.
+    SetAccountRate {
+        /// Which account.
+        account: AccountId,
+        /// Requests per minute.
+        requests: Option<RateSetting>,
+        /// Tokens per minute.
+        tokens: Option<RateSetting>,
     },
     /// Makes an API key.
     CreateKey {
@@ -144,6 +162,14 @@ impl Platform {
                 accounts::set_frozen(&self.inner.db, account, frozen).await?;
                 self.account_changed(account);
                 Ok(account_json(&self.known_account(account).await?))
+            }
+            AdminRequest::SetKeyRate { key, requests, tokens } => {
+                keys::owner_of_key(&self.inner.db, key).await?.ok_or_else(|| no_key(key))?;
+                self.set_rates(key.0, requests, tokens).await
+            }
+            AdminRequest::SetAccountRate { account, requests, tokens } => {
+                self.known_account(account).await?;
+                self.set_rates(account.0, requests, tokens).await
             }
             AdminRequest::SetPlan { account, plan } => self.set_plan(account, plan).await,
             AdminRequest::CreateKey {

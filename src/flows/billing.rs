@@ -6,7 +6,9 @@ use std::{
     time::Instant,
 };
 
-use super::{Caller, Failure, Flows, estimate::Estimate, failure, trace::RequestTrace};
+use super::{
+    Caller, Failure, Flows, estimate::Estimate, failure, rates::Spender, trace::RequestTrace,
+};
 use crate::{
     accounts::{Accounts, CreditExhausted, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
@@ -44,6 +46,7 @@ pub(super) struct Billing {
     started_at: i64,
     status: u16,
     trace: RequestTrace,
+    spender: Spender,
 }
 
 /// What must be resolved, once.
@@ -147,6 +150,7 @@ impl Flows {
             started_at: 0,
             status: 0,
             trace: trace.clone(),
+            spender: Spender::of(&self.inner.platform.inner.rates, caller),
         };
         Ok((billing, clamp.map(|clamp| clamp.max_tokens)))
     }
@@ -305,6 +309,7 @@ impl Billing {
                 end.basis.as_str()
             );
         }
+        self.spender.spend(&end.usage);
         let attempts = self.attempts(end.upstream_id);
         let outcome =
             Outcome { usage: end.usage, basis: end.basis, finish, payer: end.payer, attempts };
@@ -394,6 +399,9 @@ impl Drop for Billing {
         // A request that never began to go out was no try and costs nothing.
         let attempts = if self.sent.is_set() { self.attempts(None) } else { Vec::new() };
         let noted = self.noted.filter(|_| self.sent.is_set());
+        if let Some((usage, _)) = &noted {
+            self.spender.spend(usage);
+        }
         let held = match guard {
             Guard::Hold(mut hold) => {
                 if let Some((usage, basis)) = noted {

@@ -13,7 +13,8 @@
 //!
 //! Limits: body and record sizes, cache sizes and times, `hold_slice_tokens`, `drains_max` and
 //! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max` from `config::Limits`;
-//! concurrency is bounded at the edge (`http`) and in the rooms below.
+//! requests and tokens per minute (`rates`); concurrency is bounded at the edge (`http`) and in the
+//! rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
@@ -42,6 +43,7 @@ mod platform;
 mod prices;
 mod proxy;
 pub mod proxy_stream;
+mod rates;
 mod resolve;
 mod stream_money;
 pub mod trace;
@@ -58,6 +60,7 @@ pub use invoices::Invoice;
 pub use plans::Wish;
 pub use platform::Platform;
 pub use proxy::NativeParts;
+pub use rates::RateNotes;
 pub use trace::RequestTrace;
 pub use usage::UsageQuery;
 

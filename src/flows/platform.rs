@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Caller, Failure, directory::Directory};
+use super::{Caller, Failure, directory::Directory, rates::RateLimits};
 use crate::{
     accounts::Accounts,
     config::{Limits, Plans},
@@ -25,6 +25,7 @@ pub(super) struct Inner {
     pub(super) catalog: Arc<Catalog>,
     pub(super) limits: Limits,
     pub(super) plans: Plans,
+    pub(super) rates: Arc<RateLimits>,
     /// The running ledger, when this process has one.
     pub(super) ledger: OnceLock<Accounts>,
     /// Held by the audit that runs.
@@ -36,9 +37,21 @@ impl Platform {
     #[must_use]
     pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits, plans: Plans) -> Self {
         let directory = Directory::new(db.clone(), &limits);
+        let rates = Arc::new(RateLimits::new(&limits));
         let ledger = OnceLock::new();
         let auditing = Arc::default();
-        Self { inner: Arc::new(Inner { db, directory, catalog, limits, plans, ledger, auditing }) }
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                directory,
+                catalog,
+                limits,
+                plans,
+                rates,
+                ledger,
+                auditing,
+            }),
+        }
     }
 
     /// Tells the caches and the running ledger, if there is one, that an account's row was changed.

@@ -1,7 +1,7 @@
 //! Reading requests: credential, content type, body within the limit.
 
 use actix_web::{
-    HttpRequest,
+    HttpMessage as _, HttpRequest,
     error::{PayloadError, ResponseError},
     http::{
         StatusCode,
@@ -17,11 +17,12 @@ use crate::{
     flows::{Caller, Failure, Flows, idempotency},
 };
 
-/// Checks the caller's credential and that it allows `access`: `x-api-key` wins over
+/// Checks the caller's credential, that it allows `access`, and for inference that it does not ask too
+/// often: `x-api-key` wins over
 /// `Authorization: Bearer`, as at Anthropic.
 ///
 /// # Errors
-/// 401, 403, 503.
+/// 401, 403, 429, 503.
 pub(super) async fn caller(
     req: &HttpRequest,
     flows: &Flows,
@@ -35,6 +36,11 @@ pub(super) async fn caller(
     let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     caller.permit(access)?;
+    if access == Access::Chat {
+        let (notes, admitted) = flows.admit(&caller);
+        req.extensions_mut().insert(notes);
+        admitted?;
+    }
     Ok(caller)
 }
 

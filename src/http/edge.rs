@@ -23,10 +23,13 @@ use actix_web::{
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::{self, Dialect};
+use super::{
+    headers,
+    problem::{self, Dialect},
+};
 use crate::{
     domain::{ErrorCode, RequestId},
-    flows::{Caller, Failure, RequestTrace, failure::INTERNAL_MESSAGE},
+    flows::{Caller, Failure, RateNotes, RequestTrace, failure::INTERNAL_MESSAGE},
     telemetry::AccessLine,
 };
 
@@ -148,6 +151,10 @@ pub(super) async fn edge(
         Ok(Ok(response)) => {
             let mut response = response.map_into_boxed_body();
             identify(response.headers_mut(), dialect, &request_id);
+            let notes = response.request().extensions().get::<RateNotes>().copied();
+            if let Some(notes) = notes {
+                headers::write_rates(response.headers_mut(), &notes);
+            }
             let status = response.status().as_u16();
             trace.update(|line| {
                 line.status = status;

@@ -8,7 +8,15 @@ use actix_web::{
     },
 };
 
-use crate::{domain::ledger::StoredResponse, flows::ReplyNotes};
+use crate::{
+    domain::ledger::StoredResponse,
+    flows::{RateNotes, ReplyNotes},
+};
+
+const REQUESTS_HEADERS: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS_HEADERS: [&str; 3] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 
 /// Writes what the notes tell; a value that is no header value is left out.
 pub(super) fn write_notes(response: &mut HttpResponse, notes: &ReplyNotes) {
@@ -31,6 +39,27 @@ pub(super) fn write_notes(response: &mut HttpResponse, notes: &ReplyNotes) {
     if let Some(bill) = &notes.bill {
         put(headers, "x-faces-cost-usd", &bill.charge.to_string());
         put(headers, "x-faces-balance-usd", &bill.balance.to_string());
+    }
+}
+
+/// Writes what is left of the tightest rates, by OpenAI's names.
+pub(super) fn write_rates(headers: &mut HeaderMap, notes: &RateNotes) {
+    let rates = [(notes.requests, REQUESTS_HEADERS), (notes.tokens, TOKENS_HEADERS)];
+    for (state, [limit, remaining, reset]) in rates {
+        if let Some(state) = state {
+            put(headers, limit, &state.limit.to_string());
+            put(headers, remaining, &state.remaining.to_string());
+            put(headers, reset, &reset_time(state.reset_ns));
+        }
+    }
+}
+
+/// A time as OpenAI writes it: `12.05s`, `17ms`.
+fn reset_time(ns: u64) -> String {
+    match ns.div_ceil(1_000_000) {
+        0 => "0s".to_owned(),
+        ms @ 1..1_000 => format!("{ms}ms"),
+        ms => format!("{}.{:03}s", ms / 1_000, ms % 1_000),
     }
 }
 

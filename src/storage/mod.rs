@@ -34,6 +34,7 @@ pub mod ledger;
 pub mod payments;
 mod postgres;
 pub mod prices;
+pub mod rates;
 mod sqlite;
 mod transaction;
 

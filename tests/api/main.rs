@@ -43,6 +43,8 @@ mod postgres;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -19,6 +19,8 @@ mod postgres;
 #[cfg(test)]
 mod prices;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 #[path = "../support/store.rs"]

@@ -46,6 +46,7 @@ pub(super) use flush::read_rows;
 pub use idem::{find_key, purge_keys};
 pub use instance::{close_instance, register_instance};
 pub use recovery::{RecoveryReport, RecoveryScope, recover};
+pub(super) use sql::fill;
 
 use super::{Db, StorageError};
 use crate::domain::{

@@ -298,7 +298,7 @@ impl Statements {
 const COLUMNS_MAX: usize = 11;
 
 /// Fills the words in for a database.
-pub(super) fn fill(backend: DbBackend, text: &str) -> String {
+pub(in crate::storage) fn fill(backend: DbBackend, text: &str) -> String {
     let sqlite = backend == DbBackend::Sqlite;
     let text = text.replace("{standing}", cut::STANDING);
     let mut sql = if sqlite {
