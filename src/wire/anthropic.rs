@@ -1,11 +1,17 @@
-//! Native Anthropic requests (`POST /v1/messages`, `/v1/messages/count_tokens`) for the proxy.
+//! Native Anthropic requests (`POST /v1/messages`, `/v1/messages/count_tokens`): for the proxy, and
+//! for a face on one of Anthropic's models.
+
+mod persona;
+
+pub use persona::{MAX_TOKENS_DEFAULT, echo_model, echo_model_at_start};
 
 use bytes::Bytes;
 
 use super::{
     bound::{self, InputBound},
     openai_chat::{
-        body_text, message_list, optional_bool, positive, required, required_model, top_level,
+        body_text, conversation_text, message_list, optional_bool, positive, required,
+        required_model, top_level,
     },
     raw::{self, Edit, RawObject},
     request_error::{JsonType, RequestError},
@@ -156,6 +162,26 @@ impl MessagesRequest {
         &self.body
     }
 
+    /// The text of the user and assistant turns, as [`super::openai_chat`] has it.
+    #[must_use]
+    pub fn conversation_text(&self) -> String {
+        conversation_text(&self.raw_messages())
+    }
+
+    /// The body as text (checked in [`Self::parse`]).
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+
+    pub(crate) fn fields(&self) -> RawObject<'_> {
+        RawObject::parse(self.text()).unwrap_or_default()
+    }
+
+    pub(crate) fn raw_messages(&self) -> Vec<RawObject<'_>> {
+        let messages = self.fields().get("messages");
+        messages.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
+    }
+
     /// The same bytes with another model.
     #[must_use]
     pub fn with_model(&self, model: &str) -> Bytes {
@@ -165,8 +191,8 @@ impl MessagesRequest {
     /// The same bytes with another model and, when given, another output limit.
     #[must_use]
     pub fn with(&self, model: &str, max_tokens: Option<u64>) -> Bytes {
-        let text = std::str::from_utf8(&self.body).unwrap_or_default();
-        let fields = RawObject::parse(text).unwrap_or_default();
+        let text = self.text();
+        let fields = self.fields();
         let mut edits = Vec::with_capacity(2);
         if let Some(old) = fields.get("model") {
             edits.push(Edit::replace(raw::span(text, old.get()), raw::json_string(model)));

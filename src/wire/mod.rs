@@ -2,7 +2,9 @@
 //!
 //! Owns the wire formats: the incremental SSE decoder ([`sse`]), OpenAI chat requests read and
 //! spliced as raw JSON ([`openai_chat`]), native Anthropic requests ([`anthropic`]), the
-//! translation OpenAI → Anthropic ([`translate`]), the readers of responses ([`ChatStream`],
+//! translation OpenAI → Anthropic ([`translate`]), requests of the Messages and Responses formats as
+//! chat requests and their answers told back ([`messages`], [`responses`], [`Retelling`]), the
+//! readers of responses ([`ChatStream`],
 //! [`ProxyStream`], [`completion`]) with their one [`Meter`], upstream errors ([`upstream_error`])
 //! and the bodies of our own errors and lists ([`errors`], [`models`]).
 //!
@@ -15,7 +17,8 @@
 //! finish reason.
 //!
 //! Limits: the decoder holds at most one record of `record_bytes_max`; messages taken from an
-//! upstream are cut at [`UPSTREAM_MESSAGE_CHARS_MAX`]; schemas are inlined up to a fixed size.
+//! upstream are cut at [`UPSTREAM_MESSAGE_CHARS_MAX`]; schemas are inlined up to a fixed size; a
+//! teller keeps at most 32 MiB of an answer.
 //!
 //! Invariants are tested beside the code: decoder laws in `sse/tests.rs`, splice laws in
 //! `openai_chat/tests.rs`, translated requests as snapshots in `translate/tests.rs`, truncation
@@ -23,14 +26,19 @@
 
 pub mod anthropic;
 mod bound;
+mod chat_answer;
+mod chat_body;
 pub mod completion;
 pub mod errors;
 mod fault;
+pub mod messages;
 mod meter;
 pub mod models;
 pub mod openai_chat;
 mod raw;
 mod request_error;
+pub mod responses;
+mod retell;
 pub mod sse;
 mod stream;
 pub mod translate;
@@ -39,9 +47,11 @@ mod usage;
 pub mod webhook;
 
 pub use bound::InputBound;
+pub use chat_body::AsChat;
 pub use fault::UpstreamFault;
 pub use meter::{FinishReason, Meter};
 pub use request_error::{JsonType, RequestError, RequestErrorKind};
+pub use retell::{Retelling, Teller};
 pub use sse::{SseDecoder, SseError, SseRecord};
 pub use stream::{
     ChatStream, ChatStreamOptions, ProxyStep, ProxyStream, ProxyStreamOptions, StreamStep,

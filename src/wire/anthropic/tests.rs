@@ -59,3 +59,62 @@ fn only_the_model_and_the_limit_change() {
     let expected = body.replace("alias", "claude").replacen("50", "7", 1);
     assert_eq!(request.with("claude", Some(7)), expected);
 }
+
+#[test]
+fn the_persona_stands_first_in_system_and_nothing_else_changes() {
+    let rest = r#""max_tokens":9, "x":1.50,"messages":[{"role":"user","content":"x"}]}"#;
+    for (system, expected) in [
+        ("", r#""system":"You are \"A\".","#),
+        (r#""system": null ,"#, r#""system": "You are \"A\"." ,"#),
+        (r#""system": "" ,"#, r#""system": "You are \"A\"." ,"#),
+        (r#""system": "Be \n brief." ,"#, r#""system": "You are \"A\".\n\nBe \n brief." ,"#),
+        (r#""system": [] ,"#, r#""system": [{"type":"text","text":"You are \"A\"."}] ,"#),
+        (
+            r#""system": [ {"type":"text","text":"x"} ] ,"#,
+            r#""system": [{"type":"text","text":"You are \"A\"."}, {"type":"text","text":"x"} ] ,"#,
+        ),
+    ] {
+        let body = format!(r#"{{{system}"model":"a",{rest}"#);
+        let request = MessagesRequest::parse_lenient(Bytes::from(body.clone())).unwrap();
+        let sent = request.with_persona("claude", Some("You are \"A\"."));
+        assert_eq!(sent, format!(r#"{{{expected}"model":"claude",{rest}"#));
+        let bare = request.with_persona("claude", None);
+        assert_eq!(bare, body.replace("\"a\"", "\"claude\""));
+    }
+    for system in [r#"1"#, r#"{}"#, r#""x","System":"y""#] {
+        let body = format!(r#"{{"system":{system},"model":"a",{rest}"#);
+        let error = MessagesRequest::parse_lenient(Bytes::from(body)).unwrap_err();
+        assert_eq!(error.param().as_deref(), Some("system"));
+    }
+}
+
+#[test]
+fn an_omitted_limit_is_written_into_the_request() {
+    for limit in ["", r#","max_tokens":null"#] {
+        let body =
+            format!(r#"{{"model":"a","messages":[{{"role":"user","content":"x"}}]{limit}}}"#);
+        let request = MessagesRequest::parse_lenient(Bytes::from(body)).unwrap();
+        assert_eq!(request.max_tokens(), MAX_TOKENS_DEFAULT);
+        let sent: Value = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(sent["max_tokens"], MAX_TOKENS_DEFAULT);
+    }
+}
+
+#[test]
+fn the_answer_repeats_the_model_that_was_asked_for() {
+    let body = Bytes::from_static(br#"{"id":"m", "model" : "claude-9","content":[{"model":1}]}"#);
+    let echoed = echo_model(&body, "alice@\"c\"");
+    assert_eq!(echoed, r#"{"id":"m", "model" : "alice@\"c\"","content":[{"model":1}]}"#);
+    assert_eq!(echo_model(&Bytes::from_static(b"no json"), "a"), "no json");
+    let mut decoder = crate::wire::SseDecoder::new(1_000);
+    decoder.push(Bytes::from_static(
+        b"event: ping\ndata: {\"type\":\"ping\"}\n\nevent: message_start\ndata: \
+          {\"type\":\"message_start\",\ndata: \"message\":{\"model\":\"c\",\"x\":1.50}}\n\n",
+    ));
+    let ping = decoder.next().unwrap().unwrap();
+    assert_eq!(echo_model_at_start(&ping, "a"), None);
+    let start = echo_model_at_start(&decoder.next().unwrap().unwrap(), "a").unwrap();
+    let expected = "event: message_start\ndata: {\"type\":\"message_start\", \
+                    \"message\":{\"model\":\"a\",\"x\":1.50}}\n\n";
+    assert_eq!(start, expected);
+}

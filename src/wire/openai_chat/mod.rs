@@ -182,32 +182,7 @@ impl ChatRequest {
     /// out once [`CONVERSATION_TEXT_BYTES_MAX`] is reached.
     #[must_use]
     pub fn conversation_text(&self) -> String {
-        let mut turns: Vec<String> = Vec::new();
-        let mut bytes = 0;
-        for message in self.raw_messages().iter().rev() {
-            if bytes >= CONVERSATION_TEXT_BYTES_MAX {
-                break;
-            }
-            if !matches!(message.text("role").as_deref(), Some("user" | "assistant")) {
-                continue;
-            }
-            let Some(content) = message.get("content") else { continue };
-            let mut turn = content_text(content);
-            if bytes + turn.len() > CONVERSATION_TEXT_BYTES_MAX {
-                // The end of a long turn is the newer part.
-                let mut start = bytes + turn.len() - CONVERSATION_TEXT_BYTES_MAX;
-                while !turn.is_char_boundary(start) {
-                    start += 1;
-                }
-                turn.drain(..start);
-            }
-            if !turn.is_empty() {
-                bytes += turn.len() + 1;
-                turns.push(turn);
-            }
-        }
-        turns.reverse();
-        turns.join("\n")
+        conversation_text(&self.raw_messages())
     }
 
     /// The request for an OpenAI-format upstream: the same bytes, with the edits made.
@@ -229,6 +204,37 @@ impl ChatRequest {
         let text = self.text().get(self.messages.clone()).unwrap_or_default();
         serde_json::from_str(text).unwrap_or_default()
     }
+}
+
+/// The text of the user and assistant turns, newest last, one line each; the oldest are left out once
+/// [`CONVERSATION_TEXT_BYTES_MAX`] is reached.
+pub(crate) fn conversation_text(list: &[RawObject<'_>]) -> String {
+    let mut turns: Vec<String> = Vec::new();
+    let mut bytes = 0;
+    for message in list.iter().rev() {
+        if bytes >= CONVERSATION_TEXT_BYTES_MAX {
+            break;
+        }
+        if !matches!(message.text("role").as_deref(), Some("user" | "assistant")) {
+            continue;
+        }
+        let Some(content) = message.get("content") else { continue };
+        let mut turn = content_text(content);
+        if bytes + turn.len() > CONVERSATION_TEXT_BYTES_MAX {
+            // The end of a long turn is the newer part.
+            let mut start = bytes + turn.len() - CONVERSATION_TEXT_BYTES_MAX;
+            while !turn.is_char_boundary(start) {
+                start += 1;
+            }
+            turn.drain(..start);
+        }
+        if !turn.is_empty() {
+            bytes += turn.len() + 1;
+            turns.push(turn);
+        }
+    }
+    turns.reverse();
+    turns.join("\n")
 }
 
 /// The texts of a content, joined with blanks.
