@@ -17,7 +17,7 @@ use crate::{
     domain::{FaceId, clock, ledger::IdemClaim},
     providers::{Dispatch, Endpoint, SentMark, UpstreamResponse},
     wire::{
-        UpstreamFormat,
+        Retelling, UpstreamFormat,
         completion::{self, CompletionOptions},
         openai_chat::{ChatRequest, OpenAiEdit},
         translate::{self, AnthropicTarget},
@@ -38,6 +38,16 @@ pub(super) struct Question {
     /// Whose use it is in the books.
     pub(super) face_id: Option<FaceId>,
     pub(super) idem: Option<IdemClaim>,
+    /// How the answer is told, when the client did not ask in the chat format.
+    pub(super) telling: Telling,
+}
+
+/// The format that a client asked in, when it is not chat's.
+#[derive(Default)]
+pub(super) struct Telling {
+    pub(super) retelling: Option<Arc<Retelling>>,
+    /// Fields that chat has no place for.
+    pub(super) dropped: Vec<&'static str>,
 }
 
 impl Flows {
@@ -67,7 +77,8 @@ impl Flows {
             return Ok(Reply::Replayed(stored));
         }
         let face_id = target.face.as_ref().map(|face| face.id);
-        self.run_chat(caller, Question { request, target, face_id, idem }, trace).await
+        let telling = Telling::default();
+        self.run_chat(caller, Question { request, target, face_id, idem, telling }, trace).await
     }
 
     /// Holds, sends and reads the answer as far as [`Flows::chat`] says.
@@ -83,7 +94,7 @@ impl Flows {
         question: Question,
         trace: &RequestTrace,
     ) -> Result<Reply<ChatSession>, Failure> {
-        let Question { request, target, face_id, idem } = question;
+        let Question { request, target, face_id, idem, telling } = question;
         let persona = persona_of(&target, &request);
         let mut estimate = estimate_of(&target, &request, persona.as_deref());
         estimate.slice_tokens =
@@ -100,8 +111,10 @@ impl Flows {
         let sent = billing.start(&estimate);
         prepared.dispatch.sent = sent.clone();
         let provider = Arc::clone(&target.model.provider);
-        let Prepared { dispatch, dropped, unwrap_tool } = prepared;
-        let job = Job { request, target, estimate, trace: trace.clone(), unwrap_tool };
+        let Prepared { dispatch, dropped: untranslated, unwrap_tool } = prepared;
+        let Telling { retelling, mut dropped } = telling;
+        dropped.extend(untranslated);
+        let job = Job { request, target, estimate, trace: trace.clone(), unwrap_tool, retelling };
         let notes = ReplyNotes {
             model: Arc::clone(&job.target.model),
             max_tokens: clamp,
@@ -163,10 +176,18 @@ impl Flows {
             }
         };
         let end = End::complete(&read.meter, job.estimate.input_tokens_estimate);
-        self.keep_answer(&mut billing, &read.body);
+        let told = job.retelling.as_ref().map(|retelling| retelling.whole(&read.body, &end.usage));
+        let body = match told.unwrap_or(Ok(read.body)) {
+            Ok(body) => body,
+            Err(fault) => {
+                billing.void().await;
+                return Err(fault.into());
+            }
+        };
+        self.keep_answer(&mut billing, &body);
         let bill: Bill = billing.settle(end).await?;
         notes.bill = Some(bill);
-        Ok(Reply::Json { body: read.body, notes })
+        Ok(Reply::Json { body, notes })
     }
 }
 
@@ -177,14 +198,11 @@ pub(super) struct Job {
     pub(super) estimate: Estimate,
     pub(super) trace: RequestTrace,
     pub(super) unwrap_tool: bool,
+    retelling: Option<Arc<Retelling>>,
 }
 
 fn persona_of(target: &Target, request: &ChatRequest) -> Option<Arc<str>> {
-    let face = target.face.as_ref()?;
-    if face.persona.is_static() {
-        return Some(face.persona.compose(""));
-    }
-    Some(face.persona.compose(&request.conversation_text()))
+    target.persona(|| request.conversation_text())
 }
 
 fn estimate_of(target: &Target, request: &ChatRequest, persona: Option<&str>) -> Estimate {

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Caller, Failure, Flows,
     call::{self, Reply},
-    chat::Question,
+    chat::{Question, Telling},
     failure, idempotency,
     resolve::{self, Target},
     trace::RequestTrace,
@@ -126,7 +126,8 @@ impl Flows {
         }
         let request = ChatRequest::parse(request_body(&model, &call).into())?;
         let target = Target { face: None, model };
-        let question = Question { request, target, face_id: call.face_id, idem };
+        let telling = Telling::default();
+        let question = Question { request, target, face_id: call.face_id, idem, telling };
         match Box::pin(self.run_chat(caller, question, trace)).await? {
             Reply::Json { body, notes } => {
                 let bill = notes.bill.ok_or_else(internal)?;

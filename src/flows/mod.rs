@@ -32,6 +32,7 @@ mod directory;
 pub mod drains;
 mod estimate;
 pub mod failure;
+pub mod formats;
 pub mod idempotency;
 mod invoices;
 mod keys;

@@ -10,14 +10,15 @@ use super::{
     call::{self, Reply, ReplyNotes},
     estimate::Estimate,
     proxy_stream::{ProxyPlan, ProxySession},
+    resolve::Target,
     trace::RequestTrace,
 };
 use crate::{
-    domain::ledger::IdemClaim,
+    domain::{FaceId, ledger::IdemClaim},
     providers::{Dispatch, Endpoint, Model, SentMark, UpstreamResponse, forward_request_headers},
     wire::{
         self, InputBound, UpstreamFormat,
-        anthropic::MessagesRequest,
+        anthropic::{self, MessagesRequest},
         openai_chat::{ChatRequest, OpenAiEdit},
     },
 };
@@ -33,7 +34,17 @@ struct Native {
     choices: u64,
     may_write_cache: bool,
     asks_for_reasoning: bool,
+    persona: Persona,
     parsed: Parsed,
+}
+
+/// In whose name a native request is made; nobody's on the native proxies.
+#[derive(Default)]
+struct Persona {
+    face_id: Option<FaceId>,
+    prompt: Option<Arc<str>>,
+    /// What the answer says it is by; `None`: what the provider says.
+    model_echo: Option<String>,
 }
 
 enum Parsed {
@@ -41,10 +52,29 @@ enum Parsed {
     Anthropic(MessagesRequest),
 }
 
+impl Native {
+    /// A request of Anthropic's format in nobody's name.
+    fn anthropic(request: MessagesRequest, model: Arc<Model>) -> Self {
+        Self {
+            stream: request.stream(),
+            hide_usage: false,
+            bound: request.input_bound(),
+            max_tokens: Some(request.max_tokens()),
+            choices: 1,
+            may_write_cache: request.may_write_cache(),
+            asks_for_reasoning: request.asks_for_reasoning(),
+            persona: Persona::default(),
+            parsed: Parsed::Anthropic(request),
+            model,
+        }
+    }
+}
+
 /// What the reading of a native answer needs to know.
 struct NativeJob {
     plan: ProxyPlan,
     stream: bool,
+    model_echo: Option<String>,
     trace: RequestTrace,
 }
 
@@ -84,6 +114,7 @@ impl Flows {
             choices: request.n(),
             may_write_cache: request.may_write_cache(),
             asks_for_reasoning: request.asks_for_reasoning(),
+            persona: Persona::default(),
             parsed: Parsed::OpenAi(request),
             model,
         };
@@ -107,17 +138,31 @@ impl Flows {
         let request = MessagesRequest::parse(body)?;
         let model =
             self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
-        let native = Native {
-            stream: request.stream(),
-            hide_usage: false,
-            bound: request.input_bound(),
-            max_tokens: Some(request.max_tokens()),
-            choices: 1,
-            may_write_cache: request.may_write_cache(),
-            asks_for_reasoning: request.asks_for_reasoning(),
-            parsed: Parsed::Anthropic(request),
-            model,
+        self.proxy(caller, Native::anthropic(request, model), parts, trace).await
+    }
+
+    /// Runs a Messages request on a model of Anthropic's: everything is relayed as it is, but for the
+    /// persona before the caller's system text and the `model` that the answer repeats.
+    ///
+    /// # Errors
+    /// As [`Flows::proxy_anthropic`].
+    ///
+    /// # Cancel safety
+    /// As [`Flows::chat`].
+    pub(super) async fn native_messages(
+        &self,
+        caller: &Caller,
+        request: MessagesRequest,
+        target: Target,
+        parts: NativeParts,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        let persona = Persona {
+            face_id: target.face.as_ref().map(|face| face.id),
+            prompt: target.persona(|| request.conversation_text()),
+            model_echo: Some(request.model().to_owned()),
         };
+        let native = Native { persona, ..Native::anthropic(request, target.model) };
         self.proxy(caller, native, parts, trace).await
     }
 
@@ -137,12 +182,26 @@ impl Flows {
         let model =
             self.resolve_native(caller, request.model(), UpstreamFormat::AnthropicMessages)?;
         call::trace_target(trace, &model.id, &model);
+        let body = request.with_model(&model.upstream_id);
+        self.forward_count(&model, body, parts).await
+    }
+
+    /// Forwards a request to count tokens.
+    ///
+    /// # Errors
+    /// The provider's refusal or failure.
+    pub(super) async fn forward_count(
+        &self,
+        model: &Model,
+        body: Bytes,
+        parts: NativeParts,
+    ) -> Result<Bytes, Failure> {
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
             endpoint: Endpoint::CountTokens,
-            headers: forwarded(&model, &parts),
+            headers: forwarded(model, &parts),
             query: parts.query,
-            body: request.with_model(&model.upstream_id),
+            body,
             stream: false,
             // Nothing is billed, so nobody asks.
             sent: SentMark::default(),
@@ -162,22 +221,24 @@ impl Flows {
         trace: &RequestTrace,
     ) -> Result<Reply<ProxySession>, Failure> {
         let model = Arc::clone(&native.model);
-        call::trace_target(trace, &model.id, &model);
+        let requested = native.persona.model_echo.as_deref().unwrap_or(&model.id);
+        call::trace_target(trace, requested, &model);
         if let Some(stored) = self.answered_before(caller, parts.idem.as_ref(), trace).await? {
             return Ok(Reply::Replayed(stored));
         }
         let mut estimate = Estimate::new(
             &model,
             &native.bound,
-            0,
+            native.persona.prompt.as_deref().map_or(0, str::len),
             native.max_tokens,
             native.choices,
             native.may_write_cache,
         );
         estimate.slice_tokens = self.slice_tokens(&model, native.stream, native.asks_for_reasoning);
         let idem = parts.idem.take();
-        let (mut billing, clamp) =
-            self.open_billing(caller, None, &model, &estimate, idem, trace).await?;
+        let (mut billing, clamp) = self
+            .open_billing(caller, native.persona.face_id, &model, &estimate, idem, trace)
+            .await?;
         let dispatch = Dispatch {
             provider: Arc::clone(&model.provider),
             endpoint: match native.parsed {
@@ -200,6 +261,7 @@ impl Flows {
                 input_max: estimate.input_max(&model.prices),
             },
             stream: native.stream,
+            model_echo: native.persona.model_echo,
             trace: trace.clone(),
         };
         let notes = ReplyNotes {
@@ -228,22 +290,25 @@ impl Flows {
         billing.answered(response.status);
         notes.headers.clone_from(&response.headers);
         if job.stream {
-            let session = ProxySession::start(self, response, billing, &job.plan).await?;
+            let NativeJob { plan, model_echo, .. } = &job;
+            let started = ProxySession::start(self, response, billing, plan, model_echo.clone());
+            let session = started.await?;
             let session = self.for_client(session, &notes.model.provider, job.trace);
             return Ok(Reply::Stream { session, notes });
         }
-        self.finish_native_json(response, billing, &job.plan, notes).await
+        self.finish_native_json(response, billing, &job, notes).await
     }
 
     async fn finish_native_json(
         &self,
         response: UpstreamResponse,
         mut billing: Billing,
-        plan: &ProxyPlan,
+        job: &NativeJob,
         mut notes: ReplyNotes,
     ) -> Result<Reply<ProxySession>, Failure> {
+        let plan = &job.plan;
         let collected = response.body.collect(self.inner.options.upstream_body_bytes_max).await;
-        let body = match collected {
+        let mut body = match collected {
             Ok(body) => body,
             Err(error) => return Err(billing.broken_off(error).await),
         };
@@ -255,6 +320,9 @@ impl Flows {
             }
         };
         let end = End::complete(&meter, plan.input_tokens_estimate);
+        if let Some(model) = &job.model_echo {
+            body = anthropic::echo_model(&body, model);
+        }
         self.keep_answer(&mut billing, &body);
         notes.bill = Some(billing.settle(end).await?);
         Ok(Reply::Json { body, notes })
@@ -278,6 +346,8 @@ fn upstream_body(native: &Native, clamp: Option<u64>) -> Bytes {
                 .or_else(|| request.limit_to_write(model.tokens_field))
                 .map(|tokens| (model.tokens_field, tokens)),
         }),
-        Parsed::Anthropic(request) => request.with_model(&model.upstream_id),
+        Parsed::Anthropic(request) => {
+            request.with_persona(&model.upstream_id, native.persona.prompt.as_deref())
+        }
     }
 }

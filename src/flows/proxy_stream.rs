@@ -20,8 +20,8 @@ use crate::{
     domain::{ErrorCode, Usage},
     providers::{ProviderError, UpstreamBody, UpstreamResponse},
     wire::{
-        ProxyStep, ProxyStream, ProxyStreamOptions, SseDecoder, UpstreamFault, UpstreamFormat,
-        errors::ErrorBody,
+        ProxyStep, ProxyStream, ProxyStreamOptions, SseDecoder, SseRecord, UpstreamFault,
+        UpstreamFormat, anthropic, errors::ErrorBody,
     },
 };
 
@@ -55,6 +55,8 @@ pub struct ProxySession {
     body: Option<UpstreamBody>,
     decoder: SseDecoder,
     tee: ProxyStream,
+    /// What `message_start` is to say it is by, until it has come.
+    model_echo: Option<String>,
     ready: VecDeque<ProxyEvent>,
     /// The last record, while the credit that is held does not pay for it. Nothing is read meanwhile.
     withheld: Option<Bytes>,
@@ -79,6 +81,7 @@ impl ProxySession {
         response: UpstreamResponse,
         billing: Billing,
         plan: &ProxyPlan,
+        model_echo: Option<String>,
     ) -> Result<Self, Failure> {
         let mut session = Self {
             body: Some(response.body),
@@ -90,6 +93,7 @@ impl ProxySession {
                     context_tokens_max: plan.context_tokens_max,
                 },
             ),
+            model_echo,
             ready: VecDeque::new(),
             withheld: None,
             held_back: Bytes::new(),
@@ -187,10 +191,10 @@ impl ProxySession {
             };
             match self.tee.push(&record) {
                 ProxyStep::Relay if self.money.covers(self.tee.meter()) => {
-                    run.extend_from_slice(&record.raw);
+                    run.extend_from_slice(&self.shown(record));
                 }
                 ProxyStep::Relay => {
-                    self.withheld = Some(record.raw);
+                    self.withheld = Some(self.shown(record));
                     return;
                 }
                 ProxyStep::Hide => {}
@@ -206,6 +210,18 @@ impl ProxySession {
                 }
                 ProxyStep::Failed(fault) => return self.fail(fault),
             }
+        }
+    }
+
+    /// A record as the client gets it.
+    fn shown(&mut self, record: SseRecord) -> Bytes {
+        let Some(model) = &self.model_echo else { return record.raw };
+        match anthropic::echo_model_at_start(&record, model) {
+            Some(edited) => {
+                self.model_echo = None;
+                edited
+            }
+            None => record.raw,
         }
     }
 

@@ -18,6 +18,17 @@ pub(super) struct Target {
     pub(super) model: Arc<Model>,
 }
 
+impl Target {
+    /// The persona for a conversation, whose text is only asked for where it makes a difference.
+    pub(super) fn persona(&self, conversation: impl FnOnce() -> String) -> Option<Arc<str>> {
+        let face = self.face.as_ref()?;
+        if face.persona.is_static() {
+            return Some(face.persona.compose(""));
+        }
+        Some(face.persona.compose(&conversation()))
+    }
+}
+
 impl Flows {
     /// Resolves `face`, `face@llm` or `llm` for a caller: an own face first, then the catalog.
     ///

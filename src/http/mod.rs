@@ -19,6 +19,7 @@ mod billing;
 mod body;
 mod edge;
 mod faces;
+mod formats;
 mod headers;
 mod inference;
 mod operator;

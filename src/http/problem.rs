@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use crate::{
     domain::ErrorCode,
     flows::Failure,
-    wire::errors::{self, ErrorBody},
+    wire::{
+        Teller,
+        errors::{self, ErrorBody},
+    },
 };
 
 /// Whose clients a route serves.
@@ -29,13 +32,13 @@ impl Dialect {
     #[must_use]
     pub fn of(req: &HttpRequest) -> Self {
         let path = req.path();
-        if path.starts_with("/v1/anthropic") {
+        if ["/v1/anthropic", "/v1/messages"].iter().any(|prefix| path.starts_with(prefix)) {
             return Self::Anthropic;
         }
         if path.starts_with("/v1/models") && req.headers().contains_key("anthropic-version") {
             return Self::Anthropic;
         }
-        let openai = ["/v1/chat", "/v1/openai", "/v1/models"];
+        let openai = ["/v1/chat", "/v1/openai", "/v1/models", "/v1/responses"];
         if openai.iter().any(|prefix| path.starts_with(prefix)) {
             Self::OpenAi
         } else {
@@ -116,6 +119,24 @@ pub fn stream_event(dialect: Dialect, failure: &Failure, request_id: Option<&str
         Dialect::Anthropic => errors::anthropic_error_event(&error),
         Dialect::OpenAi | Dialect::Faces => errors::openai_error_event(&error),
     }
+}
+
+/// The events that tell it where a chat stream is told in another format.
+#[must_use]
+pub fn retold_events(
+    dialect: Dialect,
+    failure: &Failure,
+    request_id: &str,
+    teller: &mut Teller,
+) -> Bytes {
+    let extra = extra(dialect, failure);
+    teller.failed(&ErrorBody {
+        code: failure.code,
+        message: &failure.message,
+        param: None,
+        request_id: Some(request_id),
+        extra: &extra,
+    })
 }
 
 /// The data of that event for a chat stream, without the SSE frame.

@@ -60,7 +60,7 @@ pub(super) async fn count_tokens(
     }
 }
 
-fn render(
+pub(super) fn render(
     req: &HttpRequest,
     answered: Result<Reply<ProxySession>, Failure>,
     state: &HttpState,
@@ -78,7 +78,7 @@ fn render(
 }
 
 /// Headers whose values are text; which of them travel on is decided in `providers`.
-fn parts(req: &HttpRequest) -> NativeParts {
+pub(super) fn parts(req: &HttpRequest) -> NativeParts {
     let headers = req
         .headers()
         .iter()

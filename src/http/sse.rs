@@ -20,11 +20,14 @@ use super::{
     edge, headers,
     problem::{self, Dialect},
 };
-use crate::flows::{
-    ReplyNotes,
-    chat_stream::{ChatEvent, ChatSession},
-    drains::ClientStream,
-    proxy_stream::{ProxyEvent, ProxySession},
+use crate::{
+    flows::{
+        ReplyNotes,
+        chat_stream::{ChatEvent, ChatSession},
+        drains::ClientStream,
+        proxy_stream::{ProxyEvent, ProxySession},
+    },
+    wire::Teller,
 };
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -77,6 +80,40 @@ pub(super) fn native(
             problem::stream_event(dialect, &failure, Some(&request_id))
         }
     });
+    records(bytes, notes, heartbeat)
+}
+
+/// Answers with a chat stream, told in the format of the route.
+pub(super) fn retold(
+    req: &HttpRequest,
+    session: ClientStream<ChatSession>,
+    mut teller: Teller,
+    notes: &ReplyNotes,
+    heartbeat: Duration,
+) -> HttpResponse {
+    let trace = edge::trace(req);
+    let dialect = Dialect::of(req);
+    let request_id = trace.request_id();
+    let bytes = session.filter_map(move |event| {
+        let bytes = match event {
+            ChatEvent::Chunk(json) => teller.chunk(&json),
+            ChatEvent::Done => teller.end(),
+            ChatEvent::Failed(failure) => {
+                trace.update(|line| line.error = Some(failure.code));
+                problem::retold_events(dialect, &failure, &request_id, &mut teller)
+            }
+        };
+        std::future::ready((!bytes.is_empty()).then_some(bytes))
+    });
+    records(bytes, notes, heartbeat)
+}
+
+/// Answers with whole records.
+fn records(
+    bytes: impl Stream<Item = Bytes> + Unpin + 'static,
+    notes: &ReplyNotes,
+    heartbeat: Duration,
+) -> HttpResponse {
     let mut response = HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-cache"))
