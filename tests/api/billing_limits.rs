@@ -20,7 +20,7 @@ use crate::{
 };
 
 fn dialect(path: &str) -> Dialect {
-    if path.starts_with("/v1/anthropic") { Dialect::Anthropic } else { Dialect::OpenAi }
+    if path.contains("messages") { Dialect::Anthropic } else { Dialect::OpenAi }
 }
 
 /// Checks a 402 and gives its details.

@@ -144,8 +144,11 @@ const fn route(method: &'static str, path: &'static str, dialect: Dialect) -> Bo
 }
 
 /// Every route that takes a JSON body.
-pub(crate) const BODY_ROUTES: [BodyRoute; 9] = [
+pub(crate) const BODY_ROUTES: [BodyRoute; 12] = [
     route("POST", "/v1/chat/completions", Dialect::OpenAi),
+    route("POST", "/v1/messages", Dialect::Anthropic),
+    route("POST", "/v1/messages/count_tokens", Dialect::Anthropic),
+    route("POST", "/v1/responses", Dialect::OpenAi),
     route("POST", "/v1/openai/chat/completions", Dialect::OpenAi),
     route("POST", "/v1/anthropic/messages", Dialect::Anthropic),
     route("POST", "/v1/anthropic/v1/messages", Dialect::Anthropic),
@@ -157,9 +160,15 @@ pub(crate) const BODY_ROUTES: [BodyRoute; 9] = [
 ];
 
 /// A well-formed request to each billed route.
-pub(crate) fn billed_requests() -> [(&'static str, Value); 5] {
+pub(crate) fn billed_requests() -> [(&'static str, Value); 9] {
     let native = with(chat(ANTHROPIC_MODEL), &json!({"max_tokens": 100}));
+    let claude = format!("alice@{ANTHROPIC_MODEL}");
+    let response = json!({"model": "alice", "input": prompt()});
     [
+        ("/v1/messages", with(chat("alice"), &json!({"max_tokens": 100}))),
+        ("/v1/messages", with(native.clone(), &json!({"model": claude, "stream": true}))),
+        ("/v1/responses", response.clone()),
+        ("/v1/responses", with(response, &json!({"stream": true}))),
         ("/v1/chat/completions", chat("alice")),
         ("/v1/chat/completions", with(chat("alice"), &json!({"stream": true}))),
         ("/v1/openai/chat/completions", chat(OPENAI_MODEL)),

@@ -25,6 +25,8 @@ mod faces_chat;
 #[cfg(test)]
 mod first_start;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod llm;

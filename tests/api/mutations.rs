@@ -20,8 +20,13 @@ const CASES: u32 = 600;
 
 /// A well-formed body of each route, in the order of the routes.
 fn seed(path: &str) -> Value {
-    if path.contains("anthropic") {
-        return json!({"model": ANTHROPIC_MODEL, "max_tokens": 16, "system": [{"type": "text", "text": "s"}],
+    if path == "/v1/responses" {
+        return responses_seed();
+    }
+    if path.contains("anthropic") || path.contains("messages") {
+        // Of the two routes with faces one is relayed, and one is translated.
+        let model = if path == "/v1/messages" { "alice" } else { ANTHROPIC_MODEL };
+        return json!({"model": model, "max_tokens": 16, "system": [{"type": "text", "text": "s"}],
             "messages": [{"role": "user", "content": [{"type": "text", "text": "hi",
                 "cache_control": {"type": "ephemeral"}}]}, {"role": "assistant", "content": "yes"}],
             "tools": [{"name": "t", "input_schema": {"type": "object"}}], "stream": false});
@@ -49,6 +54,18 @@ fn seed(path: &str) -> Value {
             {"role": "tool", "tool_call_id": "c", "content": "r"},
             {"role": "user", "content": "and?"}]}),
     )
+}
+
+fn responses_seed() -> Value {
+    json!({"model": "alice", "instructions": "s", "stream": false, "max_output_tokens": 16,
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+        "tool_choice": "auto", "reasoning": {"effort": "low"}, "metadata": {"k": "v"},
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"},
+                {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "r"},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "yes"}]}]})
 }
 
 /// Values that tend to break readers.

@@ -24,6 +24,16 @@ impl Call {
         Self::new(name, "chat", params)
     }
 
+    /// `client.responses.create(…)`.
+    pub(crate) fn response(name: &str, params: Value) -> Self {
+        Self::new(name, "response", params)
+    }
+
+    /// `client.responses.stream(…)`, whose helper puts the events together.
+    pub(crate) fn accumulated(name: &str, params: Value) -> Self {
+        Self::new(name, "accumulated", params)
+    }
+
     /// `client.messages.create(…)`.
     pub(crate) fn message(name: &str, params: Value) -> Self {
         Self::new(name, "message", params)

@@ -17,6 +17,8 @@ mod rows_credit;
 #[cfg(test)]
 mod rows_errors;
 #[cfg(test)]
+mod rows_formats;
+#[cfg(test)]
 mod rows_native;
 #[cfg(test)]
 mod rows_stream;

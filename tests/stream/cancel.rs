@@ -136,6 +136,17 @@ fn leaving_mid_stream_cancels_and_charges_proxy_anthropic() {
 }
 
 #[test]
+fn leaving_mid_stream_cancels_and_charges_messages() {
+    leaving_mid_stream_cancels_and_charges(Route::MessagesOpenAi);
+    leaving_mid_stream_cancels_and_charges(Route::MessagesAnthropic);
+}
+
+#[test]
+fn leaving_mid_stream_cancels_and_charges_responses() {
+    leaving_mid_stream_cancels_and_charges(Route::ResponsesOpenAi);
+}
+
+#[test]
 fn leaving_before_the_first_byte_cancels_and_costs_the_input_alone() {
     for route in Route::ALL {
         let stage = Stage::new([

@@ -46,7 +46,9 @@ fn answer(route: Route) -> Exchange {
 fn error_of(route: Route, answer: &Fetched) -> (String, Value) {
     let error = answer.json()["error"].clone();
     let (code, details) = match route {
-        Route::ProxyAnthropic => (error["details"]["error_code"].clone(), error["details"].clone()),
+        route if route.tells_anthropic() => {
+            (error["details"]["error_code"].clone(), error["details"].clone())
+        }
         _ => (error["code"].clone(), error.clone()),
     };
     (code.as_str().unwrap_or_default().to_owned(), details)
@@ -68,7 +70,7 @@ fn assert_completed(route: Route, answer: &Fetched) -> (u64, u64, f64) {
     assert_eq!(answer.header("x-should-retry"), Some("false"), "{route:?}");
     let usage = &details["usage"];
     let names = match route {
-        Route::ProxyAnthropic => ["input_tokens", "output_tokens"],
+        route if route.tells_anthropic() => ["input_tokens", "output_tokens"],
         _ => ["prompt_tokens", "completion_tokens"],
     };
     let tokens = names.map(|name| usage[name].as_u64().expect("a count of tokens"));

@@ -6,7 +6,7 @@ use crate::{
 };
 
 fn id_of(answer: &Answer, route: Route) -> Option<String> {
-    let name = if route == Route::ProxyAnthropic { "request-id" } else { "x-request-id" };
+    let name = if route.tells_anthropic() { "request-id" } else { "x-request-id" };
     answer.header(name).map(str::to_owned)
 }
 

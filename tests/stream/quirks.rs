@@ -82,6 +82,18 @@ fn every_spelling_gives_the_same_stream_proxy_anthropic() {
     every_spelling_gives_the_same_stream(Route::ProxyAnthropic);
 }
 
+#[test]
+fn every_spelling_gives_the_same_stream_messages() {
+    every_spelling_gives_the_same_stream(Route::MessagesOpenAi);
+    every_spelling_gives_the_same_stream(Route::MessagesAnthropic);
+}
+
+#[test]
+fn every_spelling_gives_the_same_stream_responses() {
+    every_spelling_gives_the_same_stream(Route::ResponsesOpenAi);
+    every_spelling_gives_the_same_stream(Route::ResponsesAnthropic);
+}
+
 /// A proxy adds only its own heartbeats and takes nothing away, whatever the spelling.
 #[test]
 fn a_proxy_relays_every_byte_of_every_spelling() {

@@ -1,5 +1,5 @@
-//! The four ways through the server: two upstream formats, each on `/v1/chat/completions` and on
-//! its native proxy; and what a client sees at the end of each.
+//! The ways through the server: two upstream formats, each on `/v1/chat/completions`, `/v1/messages`,
+//! `/v1/responses` and its native proxy; and what a client sees at the end of each.
 
 use serde_json::{Value, json};
 
@@ -31,20 +31,62 @@ pub(crate) enum Route {
     ChatAnthropic,
     ProxyOpenAi,
     ProxyAnthropic,
+    MessagesOpenAi,
+    MessagesAnthropic,
+    ResponsesOpenAi,
+    ResponsesAnthropic,
 }
 
 impl Route {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::ChatOpenAi, Self::ChatAnthropic, Self::ProxyOpenAi, Self::ProxyAnthropic];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::ChatOpenAi,
+        Self::ChatAnthropic,
+        Self::ProxyOpenAi,
+        Self::ProxyAnthropic,
+        Self::MessagesOpenAi,
+        Self::MessagesAnthropic,
+        Self::ResponsesOpenAi,
+        Self::ResponsesAnthropic,
+    ];
 
     /// Whether the upstream speaks Anthropic's format.
     pub(crate) fn upstream_is_anthropic(self) -> bool {
-        matches!(self, Self::ChatAnthropic | Self::ProxyAnthropic)
+        matches!(
+            self,
+            Self::ChatAnthropic
+                | Self::ProxyAnthropic
+                | Self::MessagesAnthropic
+                | Self::ResponsesAnthropic
+        )
+    }
+
+    /// Whether the client is told in Anthropic's format.
+    pub(crate) fn tells_anthropic(self) -> bool {
+        matches!(self, Self::ProxyAnthropic | Self::MessagesOpenAi | Self::MessagesAnthropic)
+    }
+
+    /// Whether the client is told in the Responses format.
+    pub(crate) fn tells_responses(self) -> bool {
+        matches!(self, Self::ResponsesOpenAi | Self::ResponsesAnthropic)
     }
 
     /// Whether the bytes are relayed rather than translated.
     pub(crate) fn is_proxy(self) -> bool {
-        matches!(self, Self::ProxyOpenAi | Self::ProxyAnthropic)
+        matches!(self, Self::ProxyOpenAi | Self::ProxyAnthropic | Self::MessagesAnthropic)
+    }
+
+    /// A body of chat's fields as this route has them.
+    pub(crate) fn adapt(self, mut body: Value) -> Value {
+        if self.tells_responses()
+            && let Some(fields) = body.as_object_mut()
+        {
+            for (chat, own) in [("messages", "input"), ("max_tokens", "max_output_tokens")] {
+                if let Some(value) = fields.remove(chat) {
+                    fields.insert(own.to_owned(), value);
+                }
+            }
+        }
+        body
     }
 
     pub(crate) fn path(self) -> &'static str {
@@ -52,13 +94,19 @@ impl Route {
             Self::ChatOpenAi | Self::ChatAnthropic => "/v1/chat/completions",
             Self::ProxyOpenAi => "/v1/openai/chat/completions",
             Self::ProxyAnthropic => "/v1/anthropic/messages",
+            Self::MessagesOpenAi | Self::MessagesAnthropic => "/v1/messages",
+            Self::ResponsesOpenAi | Self::ResponsesAnthropic => "/v1/responses",
         }
     }
 
     fn model(self) -> String {
         match self {
-            Self::ChatOpenAi => format!("alice@{OPENAI_MODEL}"),
-            Self::ChatAnthropic => format!("alice@{ANTHROPIC_MODEL}"),
+            Self::ChatOpenAi | Self::MessagesOpenAi | Self::ResponsesOpenAi => {
+                format!("alice@{OPENAI_MODEL}")
+            }
+            Self::ChatAnthropic | Self::MessagesAnthropic | Self::ResponsesAnthropic => {
+                format!("alice@{ANTHROPIC_MODEL}")
+            }
             Self::ProxyOpenAi => OPENAI_MODEL.to_owned(),
             Self::ProxyAnthropic => ANTHROPIC_MODEL.to_owned(),
         }
@@ -73,13 +121,15 @@ impl Route {
             // Then every record of the upstream is shown.
             body["stream_options"] = json!({"include_usage": true});
         }
-        let request = Request::post(self.path(), &body);
-        match self {
-            Self::ProxyAnthropic => {
-                request.header("x-api-key", key).header("anthropic-version", "2023-06-01")
-            }
-            _ => request.bearer(key),
+        self.sign(Request::post(self.path(), &self.adapt(body)), key)
+    }
+
+    /// Adds the credential where the route's clients put it.
+    pub(crate) fn sign(self, request: Request, key: &str) -> Request {
+        if self.tells_anthropic() {
+            return request.header("x-api-key", key).header("anthropic-version", "2023-06-01");
         }
+        request.bearer(key)
     }
 
     /// The records of a whole stream of [`PIECES`].
@@ -211,9 +261,9 @@ pub(crate) struct Outcome {
     pub(crate) status: u16,
     /// All text deltas.
     pub(crate) text: String,
-    /// `finish_reason` or `stop_reason`.
+    /// `finish_reason`, `stop_reason`, or the status of a finished response.
     pub(crate) finish: Option<String>,
-    /// Whether `[DONE]` or `message_stop` came.
+    /// Whether `[DONE]`, `message_stop` or a finished response came.
     pub(crate) done: bool,
     /// An error event, or the body of an error.
     pub(crate) error: Option<Value>,
@@ -263,6 +313,11 @@ impl Outcome {
             return;
         }
         let (text, finish) = match value["type"].as_str() {
+            Some("response.output_text.delta") => (&value["delta"], &Value::Null),
+            Some("response.completed" | "response.incomplete") => {
+                self.done = true;
+                (&Value::Null, &value["response"]["status"])
+            }
             Some(kind) => {
                 self.done |= kind == "message_stop";
                 (&value["delta"]["text"], &value["delta"]["stop_reason"])

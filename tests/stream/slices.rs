@@ -107,8 +107,10 @@ impl Stage {
 
 fn model(route: Route) -> &'static str {
     match route {
-        Route::ChatOpenAi => "alice@long-gpt",
-        Route::ChatAnthropic => "alice@long-claude",
+        Route::ChatOpenAi | Route::MessagesOpenAi | Route::ResponsesOpenAi => "alice@long-gpt",
+        Route::ChatAnthropic | Route::MessagesAnthropic | Route::ResponsesAnthropic => {
+            "alice@long-claude"
+        }
         Route::ProxyOpenAi => "long-gpt",
         Route::ProxyAnthropic => "long-claude",
     }
@@ -121,11 +123,7 @@ fn request(route: Route, account: &Account, fields: &Value) -> Request {
     for (name, value) in fields.as_object().expect("fields") {
         body[name] = value.clone();
     }
-    let request = Request::post(route.path(), &body);
-    if route == Route::ProxyAnthropic {
-        return request.header("x-api-key", &account.key).header("anthropic-version", "2023-06-01");
-    }
-    request.bearer(&account.key)
+    route.sign(Request::post(route.path(), &route.adapt(body)), &account.key)
 }
 
 /// The records before the first token of text, and those after the last.
@@ -343,9 +341,15 @@ fn read_cut(answer: Answer) -> Cut {
             cut.done = true;
             continue;
         }
+        if data.contains("\"response.incomplete\"") {
+            cut.last.push(event.json().expect("JSON"));
+            cut.done = true;
+            continue;
+        }
         let value = event.json().expect("JSON");
         let text = value["choices"][0]["delta"]["content"].as_str();
-        match text.or_else(|| value["delta"]["text"].as_str()) {
+        let text = text.or_else(|| value["delta"]["text"].as_str());
+        match text.or_else(|| value["delta"].as_str()) {
             Some(text) if text == TOKEN => cut.tokens += 1,
             Some(_) => {}
             None if cut.tokens > 0 => cut.last.push(value),
@@ -363,7 +367,19 @@ impl Cut {
         let what = format!("{route:?}: {self:#?}");
         assert!(self.done && self.end == Some(End::Clean), "{what}");
         assert_eq!(self.tokens, SLICE, "all that was held for is shown: {what}");
-        if route == Route::ProxyAnthropic {
+        if route.tells_responses() {
+            let names: Vec<&str> = self.last.iter().filter_map(|it| it["type"].as_str()).collect();
+            let ends = ["output_text.done", "content_part.done", "output_item.done", "incomplete"];
+            assert_eq!(names, ends.map(|name| format!("response.{name}")), "{what}");
+            let response = &self.last[3]["response"];
+            assert_eq!(response["status"], "incomplete", "{what}");
+            let details = &response["incomplete_details"];
+            assert_eq!(details["reason"], "max_output_tokens", "{what}");
+            assert_eq!(details["error"]["code"], "credit_exhausted", "{what}");
+            assert!(response["usage"]["output_tokens"].as_i64() >= Some(SLICE), "{what}");
+            return;
+        }
+        if route.tells_anthropic() {
             let [stop, delta] = &self.last[..] else { panic!("{what}") };
             assert_eq!(stop["type"], "content_block_stop", "{what}");
             assert_eq!(delta["delta"]["stop_reason"], "max_tokens", "{what}");
@@ -394,7 +410,7 @@ fn is_cut_off(route: Route, builder: Builder) {
         .then_write(rest);
     let stage = Stage::sliced([script, taker], builder, 1_000);
     let mut fields = json!({"max_tokens": 1_000});
-    if route != Route::ProxyAnthropic {
+    if !route.tells_anthropic() && !route.tells_responses() {
         fields["stream_options"] = json!({"include_usage": true});
     }
     let answer = stage.open(route, &fields);

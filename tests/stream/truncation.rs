@@ -86,6 +86,26 @@ fn every_cut_at_every_boundary_is_told_proxy_anthropic() {
 }
 
 #[test]
+fn every_cut_at_every_boundary_is_told_messages_openai() {
+    every_cut_at_every_boundary_is_told(Route::MessagesOpenAi);
+}
+
+#[test]
+fn every_cut_at_every_boundary_is_told_messages_anthropic() {
+    every_cut_at_every_boundary_is_told(Route::MessagesAnthropic);
+}
+
+#[test]
+fn every_cut_at_every_boundary_is_told_responses_openai() {
+    every_cut_at_every_boundary_is_told(Route::ResponsesOpenAi);
+}
+
+#[test]
+fn every_cut_at_every_boundary_is_told_responses_anthropic() {
+    every_cut_at_every_boundary_is_told(Route::ResponsesAnthropic);
+}
+
+#[test]
 fn a_json_answer_that_breaks_off_is_an_error_and_costs_nothing() {
     for route in Route::ALL {
         let text = route.completion("never whole").to_string();

@@ -111,6 +111,73 @@ async def chat_async(client, call):
     return gathered.report()
 
 
+def response(answer):
+    """A whole response."""
+    calls = [item for item in answer.output if item.type == "function_call"]
+    return {
+        "id": answer.id,
+        "object": answer.object,
+        "model": answer.model,
+        "status": answer.status,
+        "content": answer.output_text,
+        "tool_calls": [
+            {"id": call.call_id, "name": call.name, "arguments": call.arguments} for call in calls
+        ],
+        "usage": usage_of(answer.usage),
+        "incomplete": answer.incomplete_details and answer.incomplete_details.model_dump(),
+    }
+
+
+class Events:
+    """Gathers the events of a response as a caller would."""
+
+    def __init__(self):
+        self.text, self.arguments, self.kinds, self.numbers, self.last = "", "", [], [], None
+
+    def take(self, event):
+        self.kinds.append(event.type)
+        self.numbers.append(event.sequence_number)
+        if event.type == "response.output_text.delta":
+            self.text += event.delta
+        if event.type == "response.function_call_arguments.delta":
+            self.arguments += event.delta
+        if event.type in ("response.completed", "response.incomplete"):
+            self.last = response(event.response)
+
+    def report(self):
+        gapless = self.numbers == list(range(len(self.numbers)))
+        seen = {"streamed": self.text, "arguments": self.arguments, "kinds": self.kinds}
+        return {**(self.last or {}), **seen, "gapless": gapless}
+
+
+def respond(client, call):
+    if not call.get("stream"):
+        return response(client.responses.create(**call["params"]))
+    gathered = Events()
+    try:
+        for event in client.responses.create(stream=True, **call["params"]):
+            gathered.take(event)
+    except Exception as error:  # the report is the point
+        return {**gathered.report(), **failure(error)}
+    return gathered.report()
+
+
+async def respond_async(client, call):
+    if not call.get("stream"):
+        return response(await client.responses.create(**call["params"]))
+    gathered = Events()
+    async for event in await client.responses.create(stream=True, **call["params"]):
+        gathered.take(event)
+    return gathered.report()
+
+
+def respond_accumulated(client, call):
+    """With the helper that puts the events together itself."""
+    with client.responses.stream(**call["params"]) as stream:
+        kinds = [event.type for event in stream]
+        return {**response(stream.get_final_response()), "kinds": kinds}
+
+
 def model(entry):
     return {"id": entry.id, "object": entry.object, "owned_by": entry.owned_by, "created": entry.created}
 
@@ -121,12 +188,17 @@ def run(options, call):
 
         async def with_client():
             async with openai.AsyncOpenAI(**options) as client:
-                return await chat_async(client, call)
+                ask = respond_async if kind == "response" else chat_async
+                return await ask(client, call)
 
         return asyncio.run(with_client())
     with openai.OpenAI(**options) as client:
         if kind == "chat":
             return chat(client, call)
+        if kind == "response":
+            return respond(client, call)
+        if kind == "accumulated":
+            return respond_accumulated(client, call)
         if kind == "models":
             return {"models": [model(entry) for entry in client.models.list()]}
         if kind == "model":
