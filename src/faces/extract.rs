@@ -127,6 +127,13 @@ fn read_facts(facts: Option<&Value>) -> Facts {
     read
 }
 
+/// What of a conversation is compiled: what the person says, who has the role `user` in it.
+/// Messages are role and text.
+pub fn said_by_the_person<'a>(messages: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let own = messages.into_iter().filter(|(role, _)| *role == "user").map(|(_, text)| text.trim());
+    own.collect::<Vec<_>>().join("\n\n")
+}
+
 /// What a model is told before the text.
 #[must_use]
 pub fn instructions() -> String {

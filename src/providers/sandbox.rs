@@ -12,8 +12,12 @@
 //! 4. When tools are offered it says that it calls none.
 //! 5. A token is up to 4 characters of a word together with the white space before it; a message
 //!    counts 4 more. `max_tokens` cuts there (`finish_reason: "length"`).
+//! 6. Asked for JSON whose schema has `primitives` (compiling a text), it answers by the rules of
+//!    `extract` instead.
 //!
 //! The same request gives the same text. Nothing here panics, whatever the body is.
+
+mod extract;
 
 use std::collections::{HashMap, HashSet};
 
@@ -80,7 +84,11 @@ pub(super) fn answer(body: &[u8], endpoint: Endpoint) -> Answer {
     let Some(question) = Question::read(&request) else {
         return refuse(400, "the body has no `messages`");
     };
-    let text = reply(&question);
+    let text = if extract::is_asked_for(&request) {
+        extract::answer(&question.user)
+    } else {
+        reply(&question)
+    };
     let all: Vec<&str> = tokens(&text).collect();
     let allowed =
         question.tokens_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
