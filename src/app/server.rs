@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    config::{Plans, Settings, providers as defaults},
+    config::{Plans, SettingError, Settings, providers as defaults},
     domain::clock,
-    flows::{FlowOptions, Flows, Platform, demo::Demo},
+    flows::{Compiler, FlowOptions, Flows, Platform, demo::Demo},
     http::{self, EdgeState, HttpState},
     providers::{Catalog, CatalogOptions, Providers, key_variables},
     storage::{Db, DbOptions, DbRole},
@@ -47,6 +47,8 @@ pub struct App {
     handle: ServerHandle,
     admin: Option<JoinHandle<()>>,
     background: [JoinHandle<()>; 2],
+    compiler: Compiler,
+    compiling: JoinHandle<()>,
     flows: Flows,
     providers: Providers,
     accounts: Accounts,
@@ -85,6 +87,7 @@ impl App {
         // Wrong settings end the start before the database is made or migrated.
         let catalog = Arc::new(catalog(&settings)?);
         let plans = Plans::load(settings.plans_file.as_deref())?;
+        check_compile_model(&settings, &catalog)?;
         let providers = Providers::start(
             Arc::clone(&catalog),
             &settings.limits,
@@ -98,12 +101,7 @@ impl App {
         let flows = Flows::start(platform, accounts.clone(), providers.clone(), options).await?;
         let demo = if settings.makes_demo() { flows.platform().make_demo().await? } else { None };
         let edge = Arc::new(EdgeState::new(settings.limits.inflight_requests_max));
-        let state = HttpState {
-            flows: flows.clone(),
-            body_bytes_max: settings.limits.body_bytes_max,
-            heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),
-            admin_key: settings.admin_key.clone(),
-        };
+        let state = http_state(&settings, &flows);
         let data_dir_error =
             |source| StartError::DataDir { path: settings.data_dir.clone(), source };
         let server = http::serve(
@@ -116,14 +114,12 @@ impl App {
         .map_err(|source| StartError::Listen { listen: settings.listen, source })?;
         let handle = server.handle();
         let server = actix_web::rt::spawn(server);
+        let compiler = Compiler::new(flows.clone());
+        let compiling = actix_web::rt::spawn(compiler.run());
         let admin = if db.is_sqlite() { Some(serve_admin(&settings, &flows)?) } else { None };
         let background = background(&flows);
         let url = settings.local_url();
-        let running = RunningServer {
-            url: url.clone(),
-            pid: std::process::id(),
-            started: clock::now().seconds(),
-        };
+        let running = running_server(&url);
         let run_file = RunFile::write(&settings.data_dir, &running).map_err(data_dir_error)?;
         log::info!(target: "faces::app", "listening on {url}");
         let app = Self {
@@ -134,6 +130,8 @@ impl App {
             handle,
             admin,
             background,
+            compiler,
+            compiling,
             flows,
             providers,
             accounts,
@@ -176,20 +174,22 @@ impl App {
 
     /// Not ready → no longer accepting → streams may finish → the rest is cut with an error event
     /// → ledger drained → database closed.
-    async fn stop(self) -> bool {
+    async fn stop(mut self) -> bool {
         log::info!(target: "faces::app", "stopping: no longer ready");
         self.edge.stop_being_ready();
         tokio::time::sleep(Duration::from_millis(self.settings.limits.shutdown_ready_delay_ms))
             .await;
         self.handle.pause().await;
         self.edge.drain();
+        self.compiler.stop();
         let grace = Duration::from_millis(self.settings.limits.shutdown_grace_ms);
         let mut is_clean = self.wait_idle(grace).await;
         if !is_clean {
-            log::warn!(target: "faces::app", "cutting {} requests that are still in flight", self.edge.inflight());
+            log::warn!(target: "faces::app", "cutting {} requests and what is compiled, still in flight", self.edge.inflight());
             self.providers.cut();
             is_clean = self.wait_idle(CUT_TIMEOUT).await;
         }
+        self.compiling.abort();
         self.handle.stop(true).await;
         if let Some(admin) = &self.admin {
             admin.abort();
@@ -211,11 +211,19 @@ impl App {
         is_clean
     }
 
-    async fn wait_idle(&self, most: Duration) -> bool {
+    /// Waits until no request is in flight and nothing is compiled.
+    async fn wait_idle(&mut self, most: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + most;
         loop {
             let until = deadline.min(tokio::time::Instant::now() + STOP_REPORT_INTERVAL);
-            if tokio::time::timeout_at(until, self.edge.idle()).await.is_ok() {
+            let idle = async {
+                self.edge.idle().await;
+                // A task that has ended must not be asked again.
+                if !self.compiling.is_finished() {
+                    drop((&mut self.compiling).await);
+                }
+            };
+            if tokio::time::timeout_at(until, idle).await.is_ok() {
                 return true;
             }
             if until >= deadline {
@@ -280,6 +288,33 @@ pub(super) fn catalog(settings: &Settings) -> Result<Catalog, StartError> {
     })?)
 }
 
+fn http_state(settings: &Settings, flows: &Flows) -> HttpState {
+    HttpState {
+        flows: flows.clone(),
+        body_bytes_max: settings.limits.body_bytes_max,
+        heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),
+        admin_key: settings.admin_key.clone(),
+    }
+}
+
+fn running_server(url: &str) -> RunningServer {
+    let started = clock::now().seconds();
+    RunningServer { url: url.to_owned(), pid: std::process::id(), started }
+}
+
+/// Refuses a model for compiling that is not usable.
+fn check_compile_model(settings: &Settings, catalog: &Catalog) -> Result<(), StartError> {
+    let Some(name) = &settings.compile_model else { return Ok(()) };
+    if catalog.find(name).is_some() {
+        return Ok(());
+    }
+    Err(StartError::Setting(SettingError {
+        setting: "FACES_COMPILE_MODEL".to_owned(),
+        problem: format!("names {name:?}, which is not a usable model"),
+        fix: "name a model of the catalog whose provider has its key, or unset it".to_owned(),
+    }))
+}
+
 fn flow_options(settings: &Settings) -> FlowOptions {
     FlowOptions {
         markup_bps: i64::from(settings.markup_bps),
@@ -294,6 +329,7 @@ fn flow_options(settings: &Settings) -> FlowOptions {
         idempotency_body_bytes_max: settings.limits.idempotency_body_bytes_max,
         topup: settings.topup,
         webhook_secrets: settings.webhook_secrets.clone(),
+        compile_model: settings.compile_model.clone(),
     }
 }
 

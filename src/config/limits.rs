@@ -150,6 +150,50 @@ pub struct Limits {
     #[arg(long, env = "FACES_PRIMITIVE_CHARS_MAX", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub primitive_chars_max: u32,
 
+    /// Documents of one face, and threads of one face
+    #[arg(long, env = "FACES_SOURCES_PER_FACE_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sources_per_face_max: u32,
+
+    /// Largest text of one document or thread, bytes (a long novel has 1 MiB; a text is in memory while it is cut)
+    #[arg(long, env = "FACES_COMPILE_CONTENT_BYTES_MAX", default_value_t = 4_194_304, value_parser = clap::value_parser!(u64).range(1_024..=67_108_864))]
+    pub compile_content_bytes_max: u64,
+
+    /// Estimated tokens of a piece that a model reads at once (small: it misses less; large: fewer calls)
+    #[arg(long, env = "FACES_COMPILE_CHUNK_TOKENS", default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(16..=100_000))]
+    pub compile_chunk_tokens: u32,
+
+    /// Most tokens of the answer about a piece, reasoning included (it is held while the piece is read)
+    #[arg(long, env = "FACES_COMPILE_ANSWER_TOKENS_MAX", default_value_t = 8_192, value_parser = clap::value_parser!(u32).range(256..=200_000))]
+    pub compile_answer_tokens_max: u32,
+
+    /// Sources compiled at once by this server
+    #[arg(long, env = "FACES_COMPILE_JOBS_MAX", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub compile_jobs_max: u32,
+
+    /// Pieces of one source read at once
+    #[arg(long, env = "FACES_COMPILE_CHUNKS_MAX", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub compile_chunks_max: u32,
+
+    /// Tries without a step forward after which a source stalls
+    #[arg(long, env = "FACES_COMPILE_ATTEMPTS_MAX", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub compile_attempts_max: u32,
+
+    /// Pause before the second try, ms; doubled with each
+    #[arg(long, env = "FACES_COMPILE_BACKOFF_MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub compile_backoff_ms: u64,
+
+    /// How long a server that says nothing keeps a source that it compiles, ms (then another one goes on with it)
+    #[arg(long, env = "FACES_COMPILE_LEASE_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(300..=3_600_000))]
+    pub compile_lease_ms: u64,
+
+    /// How often an idle server looks for sources that others have queued, ms
+    #[arg(long, env = "FACES_COMPILE_POLL_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub compile_poll_ms: u64,
+
+    /// How long a sync waits for its end before it answers how far it is, ms (below the 60 s of usual clients)
+    #[arg(long, env = "FACES_COMPILE_SYNC_WAIT_MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub compile_sync_wait_ms: u64,
+
     /// Faces of one account
     #[arg(long, env = "FACES_FACES_PER_ACCOUNT_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub faces_per_account_max: u32,

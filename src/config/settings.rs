@@ -41,6 +41,10 @@ pub struct Settings {
     #[arg(long, env = "FACES_DEFAULT_MODEL", value_name = "MODEL")]
     pub default_model: Option<String>,
 
+    /// Model that reads the texts of faces (compiling); unset: the one of FACES_DEFAULT_MODEL
+    #[arg(long, env = "FACES_COMPILE_MODEL", value_name = "MODEL")]
+    pub compile_model: Option<String>,
+
     /// TOML file of models, providers and prices that extends or replaces the embedded catalog
     #[arg(long, env = "FACES_MODELS_FILE", value_name = "FILE")]
     pub models_file: Option<PathBuf>,

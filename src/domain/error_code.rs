@@ -164,6 +164,8 @@ pub enum FundsReason {
     KeyBudgetExceeded,
     /// The account is frozen.
     AccountFrozen,
+    /// The plan's quota of compiled tokens is used up.
+    CompileQuotaExceeded,
 }
 
 impl FundsReason {
@@ -176,6 +178,7 @@ impl FundsReason {
             Self::CreditReserved => "credit_reserved",
             Self::KeyBudgetExceeded => "key_budget_exceeded",
             Self::AccountFrozen => "account_frozen",
+            Self::CompileQuotaExceeded => "compile_quota_exceeded",
         }
     }
 
@@ -187,6 +190,7 @@ impl FundsReason {
             Self::CreditReserved => "in_flight",
             Self::KeyBudgetExceeded => "key_budget",
             Self::AccountFrozen => "frozen",
+            Self::CompileQuotaExceeded => "compile_quota",
         }
     }
 }

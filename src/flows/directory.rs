@@ -120,7 +120,7 @@ impl Directory {
 
     /// The account of a key's budget in the window that runs, made when this is its first request,
     /// and moved when the budget was changed.
-    async fn budget_of(
+    pub(super) async fn budget_of(
         &self,
         key: &KeyInfo,
         now: UnixMicros,

@@ -26,6 +26,7 @@ mod budget;
 pub mod call;
 mod chat;
 pub mod chat_stream;
+mod compile;
 mod credits;
 pub mod demo;
 mod directory;
@@ -56,6 +57,7 @@ pub use audit::{Audit, AuditMode};
 pub use billing::Bill;
 pub use budget::CallerBudget;
 pub use call::{Reply, ReplyNotes};
+pub use compile::Compiler;
 pub use failure::Failure;
 pub use invoices::Invoice;
 pub use plans::Wish;
@@ -116,6 +118,8 @@ pub struct FlowOptions {
     pub topup: TopUpMode,
     /// What a payment provider's events are signed with.
     pub webhook_secrets: Vec<SecretString>,
+    /// The model that reads texts; `None`: the server's default.
+    pub compile_model: Option<String>,
 }
 
 /// Who is calling, once the credential was checked.

@@ -237,7 +237,11 @@ impl Platform {
         }
     }
 
-    async fn stored_face(&self, caller: &Caller, username: &str) -> Result<Face, Failure> {
+    pub(super) async fn stored_face(
+        &self,
+        caller: &Caller,
+        username: &str,
+    ) -> Result<Face, Failure> {
         let Ok(name) = FaceName::parse(username) else { return Err(not_found(username)) };
         super::resolve::permit_face(caller, &name)?;
         let row = storage_faces::find_face(&self.inner.db, caller.account_id, &name).await?;
@@ -383,7 +387,7 @@ pub(super) fn primitive_from_row(row: PrimitiveRow) -> Option<Primitive> {
     Some(Primitive { component, text: row.text, weight: row.weight })
 }
 
-fn stored_primitives(primitives: &[Primitive]) -> FacePrimitives {
+pub(super) fn stored_primitives(primitives: &[Primitive]) -> FacePrimitives {
     let rows = primitives
         .iter()
         .map(|primitive| PrimitiveRow {

@@ -28,6 +28,8 @@ pub(super) struct Inner {
     pub(super) rates: Arc<RateLimits>,
     /// The running ledger, when this process has one.
     pub(super) ledger: OnceLock<Accounts>,
+    /// Told when there is something to compile.
+    pub(super) compile_wake: tokio::sync::Notify,
     /// Held by the audit that runs.
     pub(super) auditing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -40,6 +42,7 @@ impl Platform {
         let rates = Arc::new(RateLimits::new(&limits));
         let ledger = OnceLock::new();
         let auditing = Arc::default();
+        let compile_wake = tokio::sync::Notify::new();
         Self {
             inner: Arc::new(Inner {
                 db,
@@ -49,6 +52,7 @@ impl Platform {
                 plans,
                 rates,
                 ledger,
+                compile_wake,
                 auditing,
             }),
         }

@@ -17,6 +17,7 @@
 
 mod billing;
 mod body;
+mod compile;
 mod edge;
 mod faces;
 mod formats;

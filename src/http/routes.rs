@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, Resource, middleware::from_fn, web};
 use secrecy::SecretString;
 
-use super::{billing, edge, faces, formats, inference, operator, problem, proxies, reads};
+use super::{billing, compile, edge, faces, formats, inference, operator, problem, proxies, reads};
 use crate::{
     domain::ErrorCode,
     flows::{Failure, Flows},
@@ -82,6 +82,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
                     .route(web::put().to(faces::replace_primitives)),
             )
             .configure(billing::routes)
+            .configure(compile::routes)
             .configure(formats::routes)
             .default_service(web::route().to(no_route)),
     );

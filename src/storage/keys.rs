@@ -124,6 +124,25 @@ pub async fn list_keys(
     .await
 }
 
+/// An account's key of this id, valid or not.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn find_key(
+    db: &Db,
+    account_id: AccountId,
+    id: KeyId,
+) -> Result<Option<KeyInfo>, StorageError> {
+    db.read(KEY, move |db| async move {
+        let found = api_key::Entity::find_by_id(id.0)
+            .filter(api_key::COLUMN.account_id.eq(account_id.0))
+            .one(db.reader())
+            .await;
+        found.map_err(StorageError::on(KEY))?.map(info_of).transpose()
+    })
+    .await
+}
+
 /// The key with this hash, valid or not.
 ///
 /// # Errors

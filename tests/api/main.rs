@@ -15,6 +15,10 @@ mod budgets;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod compile;
+#[cfg(test)]
+mod compile_documents;
+#[cfg(test)]
 mod error_bodies;
 #[cfg(test)]
 mod error_keys;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod compile;
+#[cfg(test)]
 mod last_cent;
 #[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]

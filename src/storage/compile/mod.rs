@@ -28,8 +28,8 @@ pub use merge::{
 pub use messages::{MessageRow, append_messages, list_messages};
 pub use quota::{FaceQuota, Quota, allows_overflow, read_face_quotas, read_quota, set_overflow};
 pub use sources::{
-    NewSource, SourceEdit, SourceFilter, SourceRow, count_sources, edit_source, find_source,
-    insert_source, list_sources, pending_sources,
+    NewSource, SourceEdit, SourceFilter, SourceRow, count_sources, edit_source, facts_of_others,
+    find_source, insert_source, list_sources, pending_sources,
 };
 
 use super::StorageError;

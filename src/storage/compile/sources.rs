@@ -260,6 +260,25 @@ pub async fn pending_sources(
     .await
 }
 
+/// What the other sources of a face have told as facts.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn facts_of_others(
+    db: &Db,
+    face_id: FaceId,
+    id: SourceId,
+) -> Result<Vec<String>, StorageError> {
+    db.read(WHAT, move |db| async move {
+        let sql = "SELECT facts FROM compile_source
+            WHERE face_id = $1 AND id <> $2 AND facts IS NOT NULL ORDER BY id";
+        let rows = all(db.reader(), sql, [face_id.0.into(), id.0.into()]).await?;
+        let text = |row: &QueryResult| row.try_get::<String>("", "facts");
+        rows.iter().map(text).collect::<Result<_, DbErr>>().map_err(StorageError::on(WHAT))
+    })
+    .await
+}
+
 /// How many sources of a kind a face has.
 ///
 /// # Errors
