@@ -39,7 +39,7 @@ impl Flows {
     /// # Cancel safety
     /// Dropping the future does not stop the booking; a repeat answers the same.
     pub async fn top_up(&self, caller: &Caller, body: &[u8]) -> Result<Value, Failure> {
-        let body: TopUpBody = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+        let body: TopUpBody = object(body)?;
         let amount = amount_of("amount_usd", body.amount_usd.as_deref())?;
         if amount < TOP_UP_MIN {
             return Err(Failure::invalid("amount_usd", "the least that can be added is 1.00 USD"));
@@ -113,8 +113,7 @@ impl Flows {
             log::warn!(target: "faces::flows", "an event of a payment was refused: {error}");
             Failure::new(ErrorCode::Unauthenticated, format!("The event is not believed: {error}."))
         })?;
-        let event: WebhookEvent =
-            serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+        let event: WebhookEvent = object(body)?;
         let id = reference_of("id", &event.id)?;
         let kind = [PaymentEventKind::Succeeded, PaymentEventKind::Refunded];
         let Some(kind) = kind.into_iter().find(|kind| kind.as_str() == event.kind) else {
@@ -193,6 +192,25 @@ fn reference_of(field: &str, text: &str) -> Result<String, Failure> {
             "{field} must have 1 to {REFERENCE_CHARS_MAX} characters and no control characters"
         ),
     ))
+}
+
+/// Reads a JSON object; an array of its values is none.
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    let not_text = |error| Failure {
+        loc: vec!["body".to_owned()],
+        validation: "json_invalid",
+        ..Failure::new(ErrorCode::InvalidJson, format!("the body is no text: {error}"))
+    };
+    let text = std::str::from_utf8(body).map_err(not_text)?;
+    let read = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
+    if body.trim_ascii_start().starts_with(b"[") {
+        let message = "the body must be a JSON object";
+        return Err(Failure {
+            loc: vec!["body".to_owned()],
+            ..Failure::new(ErrorCode::InvalidRequest, message)
+        });
+    }
+    Ok(read)
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {

@@ -104,8 +104,6 @@ pub struct WebhookEvent {
 pub struct WebhookPayment {
     /// The id of the account that paid.
     pub account: Option<String>,
-    /// Or the address with which it logs in.
-    pub email: Option<String>,
     /// How much, USD, as its JSON text.
     #[serde(alias = "amount")]
     pub amount_usd: Box<RawValue>,

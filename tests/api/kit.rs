@@ -144,7 +144,7 @@ const fn route(method: &'static str, path: &'static str, dialect: Dialect) -> Bo
 }
 
 /// Every route that takes a JSON body.
-pub(crate) const BODY_ROUTES: [BodyRoute; 12] = [
+pub(crate) const BODY_ROUTES: [BodyRoute; 13] = [
     route("POST", "/v1/chat/completions", Dialect::OpenAi),
     route("POST", "/v1/messages", Dialect::Anthropic),
     route("POST", "/v1/messages/count_tokens", Dialect::Anthropic),
@@ -157,6 +157,7 @@ pub(crate) const BODY_ROUTES: [BodyRoute; 12] = [
     route("POST", "/v1/faces", Dialect::Faces),
     route("PATCH", "/v1/faces/alice", Dialect::Faces),
     route("PUT", "/v1/faces/alice/primitives", Dialect::Faces),
+    route("POST", "/v1/billing/topup", Dialect::Faces),
 ];
 
 /// A well-formed request to each billed route.

@@ -12,6 +12,7 @@ use crate::{
         http::{End, Request},
         models::ANTHROPIC_MODEL,
         replies::{anthropic, openai},
+        server::TestServer,
     },
 };
 
@@ -33,6 +34,9 @@ fn seed(path: &str) -> Value {
     }
     if path.ends_with("primitives") {
         return json!({"primitives": [{"component": "alpha", "text": "a", "weight": 1.5}]});
+    }
+    if path.ends_with("topup") {
+        return json!({"amount_usd": 12.5, "payment_ref": "a payment"});
     }
     if path.starts_with("/v1/faces") {
         return json!({"username": "mutant", "name": "M", "basic_facts": {"age": {"value": 3}},
@@ -145,14 +149,15 @@ fn mutate(value: &mut Value, at: &mut usize, new: Option<&Value>) {
 }
 
 fn stage() -> Stage {
-    Stage::new([
+    let script = [
         openai::json_exchange("ok", 1, 1).streaming(false).any_times(),
         openai::stream_exchange(&["ok"], 1, 1).streaming(true).any_times(),
         anthropic::json_exchange("ok", 1, 1).streaming(false).any_times(),
         anthropic::stream_exchange(&["ok"], 1, 1).streaming(true).any_times(),
         // count_tokens
         crate::support::upstream::Exchange::json(200, &json!({"input_tokens": 1})).any_times(),
-    ])
+    ];
+    Stage::with(script, TestServer::builder().env("FACES_TOPUP", "trusted"), "10")
 }
 
 fn run(strategy: impl Strategy<Value = (usize, Vec<u8>)>) {

@@ -126,6 +126,7 @@ fn a_wrong_top_up_changes_nothing_and_names_the_field() {
         (r#"{"amount":5,"payment_ref":"a\u0000"}"#, json!(["body", "payment_ref"])),
         (r#"{"amount":5,"amount_usd":6,"payment_ref":"a"}"#, json!(["body"])),
         ("[]", json!(["body"])),
+        (r#"[5,"a"]"#, json!(["body"])),
         ("{", json!(["body"])),
     ] {
         let request = Request::new("POST", "/v1/billing/topup")
