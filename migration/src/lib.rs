@@ -22,6 +22,7 @@ mod m20261126_000006_create_ledger_idem;
 mod m20261126_000007_add_key_budget;
 mod m20261126_000008_create_ledger_seal;
 mod m20261126_000011_create_compile;
+mod m20261126_000012_create_face_centroid;
 mod m20261126_000013_create_billing;
 mod m20261126_000014_create_rate_limit;
 pub mod sqlite_file;
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000007_add_key_budget::Migration),
             Box::new(m20261126_000008_create_ledger_seal::Migration),
             Box::new(m20261126_000011_create_compile::Migration),
+            Box::new(m20261126_000012_create_face_centroid::Migration),
             Box::new(m20261126_000013_create_billing::Migration),
             Box::new(m20261126_000014_create_rate_limit::Migration),
         ]

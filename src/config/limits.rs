@@ -198,6 +198,14 @@ pub struct Limits {
     #[arg(long, env = "FACES_FACES_PER_ACCOUNT_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub faces_per_account_max: u32,
 
+    /// Faces in one comparison (GET /v1/faces/diff): each is compared with each
+    #[arg(long, env = "FACES_DIFF_FACES_MAX", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub diff_faces_max: u32,
+
+    /// Statements that one request may embed to bring its account's centroids up to date; the rest are left to the next ones (503 with Retry-After until all are done)
+    #[arg(long, env = "FACES_CENTROID_STATEMENTS_MAX", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub centroid_statements_max: u32,
+
     /// How long a key, a face or a price may be served from memory after a change on another instance, ms
     #[arg(long, env = "FACES_CACHE_TTL_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub cache_ttl_ms: u64,

@@ -22,6 +22,7 @@
 
 mod attributes;
 mod bm25;
+pub mod centroid;
 mod compose;
 pub mod demo;
 pub mod embedding;

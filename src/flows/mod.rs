@@ -12,9 +12,9 @@
 //! cancelling does not stop the provider's bill, `drains` reads the upstream to its end first.
 //!
 //! Limits: body and record sizes, cache sizes and times, `hold_slice_tokens`, `drains_max` and
-//! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max` from `config::Limits`;
-//! requests and tokens per minute (`rates`); concurrency is bounded at the edge (`http`) and in the
-//! rooms below.
+//! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max`, `diff_faces_max` and
+//! `centroid_statements_max` from `config::Limits`; requests and tokens per minute (`rates`);
+//! concurrency is bounded at the edge (`http`) and in the rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
@@ -24,6 +24,7 @@ mod audit;
 mod billing;
 mod budget;
 pub mod call;
+mod centroids;
 mod chat;
 pub mod chat_stream;
 mod compile;
@@ -47,6 +48,7 @@ mod proxy;
 pub mod proxy_stream;
 mod rates;
 mod resolve;
+pub mod similar;
 mod stream_money;
 pub mod trace;
 mod usage;
@@ -91,6 +93,7 @@ struct Inner {
     prices: prices::PriceBook,
     options: FlowOptions,
     drains: drains::Drains,
+    centroid_turns: centroids::Turns,
 }
 
 /// What use cases take from the configuration.
@@ -156,7 +159,9 @@ impl Flows {
         let prices =
             prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
         let drains = drains::Drains::new(options.drains_max, options.drain_timeout);
-        let inner = Inner { platform, accounts, providers, prices, options, drains };
+        let centroid_turns = centroids::Turns::default();
+        let inner =
+            Inner { platform, accounts, providers, prices, options, drains, centroid_turns };
         Ok(Self { inner: Arc::new(inner) })
     }
 

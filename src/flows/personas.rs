@@ -237,6 +237,10 @@ impl Platform {
         }
     }
 
+    /// The caller's face of that username.
+    ///
+    /// # Errors
+    /// 404 when it is not the caller's, 403 when the key does not allow it.
     pub(super) async fn stored_face(
         &self,
         caller: &Caller,

@@ -29,6 +29,7 @@ mod proxies;
 mod reads;
 pub mod routes;
 mod server;
+mod similar;
 mod sse;
 
 pub use edge::EdgeState;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, Resource, middleware::from_fn, web};
 use secrecy::SecretString;
 
-use super::{billing, compile, edge, faces, formats, inference, operator, problem, proxies, reads};
+use super::{
+    billing, compile, edge, faces, formats, inference, operator, problem, proxies, reads, similar,
+};
 use crate::{
     domain::ErrorCode,
     flows::{Failure, Flows},
@@ -71,6 +73,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
             .service(
                 resource("/v1/faces/attributes", "GET").route(web::get().to(faces::attributes)),
             )
+            .configure(similar::routes)
             .service(
                 resource("/v1/faces/{face}", "GET, PATCH, DELETE")
                     .route(web::get().to(faces::read))

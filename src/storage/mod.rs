@@ -25,6 +25,7 @@
 //! `tests/store_suite`, on both databases, and by `tests/chaos`.
 
 pub mod accounts;
+pub mod centroids;
 pub mod compile;
 mod db;
 mod error;

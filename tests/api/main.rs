@@ -51,6 +51,8 @@ mod program;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
+mod similar;
+#[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounts;
 #[cfg(test)]
+mod centroids;
+#[cfg(test)]
 mod compile;
 #[cfg(test)]
 mod faces;

@@ -1,0 +1,74 @@
+//! `/v1/faces/diff` and `/v1/faces/{face}/neighbors`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{
+    body,
+    reads::json,
+    routes::{HttpState, resource},
+};
+use crate::{
+    domain::Access,
+    flows::{
+        Failure,
+        similar::{NeighbourQuery, wrong_query},
+    },
+};
+
+#[derive(Debug, Deserialize)]
+struct DiffQuery {
+    /// Usernames with commas between them.
+    faces: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NeighboursQuery {
+    k: Option<String>,
+    component: Option<String>,
+    direction: Option<String>,
+}
+
+/// Before `/v1/faces/{face}`, which would take `diff` for a username.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/v1/faces/diff", "GET").route(web::get().to(diff)))
+        .service(resource("/v1/faces/{face}/neighbors", "GET").route(web::get().to(neighbours)));
+}
+
+async fn diff(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let compared = async {
+        let caller = body::caller(&req, &state.flows, Access::Read).await?;
+        let query: DiffQuery = query(&req)?;
+        let faces = query.faces.ok_or_else(|| Failure {
+            validation: "missing",
+            ..wrong_query("faces", "faces is missing: /v1/faces/diff?faces=alice,bob")
+        })?;
+        state.flows.diff_faces(&caller, &faces).await
+    };
+    json(&req, compared.await)
+}
+
+async fn neighbours(
+    req: HttpRequest,
+    path: web::Path<String>,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
+    let found = async {
+        let caller = body::caller(&req, &state.flows, Access::Read).await?;
+        let query: NeighboursQuery = query(&req)?;
+        let query = NeighbourQuery::parse(
+            query.k.as_deref(),
+            query.component.as_deref(),
+            query.direction.as_deref(),
+        )?;
+        state.flows.face_neighbours(&caller, &path, query).await
+    };
+    json(&req, found.await)
+}
+
+fn query<T: DeserializeOwned>(req: &HttpRequest) -> Result<T, Failure> {
+    web::Query::<T>::from_query(req.query_string())
+        .map(web::Query::into_inner)
+        .map_err(|_| wrong_query("query", "The query can't be read."))
+}
