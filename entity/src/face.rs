@@ -30,6 +30,12 @@ pub struct Model {
     /// Boolean formula of a composed face.
     #[sea_orm(column_type = "Text", nullable)]
     pub formula: Option<String>,
+    /// For people.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub description: Option<String>,
+    /// Text that follows the profile in prompts.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub profile_addendum: Option<String>,
     /// Grows by one with each change of the face or its primitives.
     pub version: i64,
     /// JSON object of primitives by component; `None` before the first import.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::{ChatArgs, DatabaseUrl, Settings},
     domain::{FaceName, ModelSelector},
+    faces::Formula,
     flows::admin::AdminRequest,
     providers::{
         Catalog, CatalogOptions, Dispatch, Endpoint, Providers, SentMark, UpstreamResponse,
@@ -122,6 +123,7 @@ fn request(chat: &ChatArgs) -> Value {
         ) => {
             format!("{face}@{llm}")
         }
+        (Some(llm), ModelSelector::Composite { formula, .. }) => format!("{formula}@{llm}"),
         (None, _) => chat.model_selector.clone(),
     };
     let mut messages = Vec::new();
@@ -140,9 +142,15 @@ fn request(chat: &ChatArgs) -> Value {
 /// A key of ten minutes on the account that owns the face: whoever may read the data directory may
 /// do that.
 async fn own_key(settings: &Settings, model: &str) -> Result<SecretString, String> {
-    let (ModelSelector::FaceOrModel(face) | ModelSelector::FaceWithModel { face, .. }) =
-        ModelSelector::split(model);
-    let request = AdminRequest::CreateChatKey { face: FaceName::parse(face).ok() };
+    let face = match ModelSelector::split(model) {
+        ModelSelector::FaceOrModel(face) | ModelSelector::FaceWithModel { face, .. } => {
+            FaceName::parse(face).ok()
+        }
+        ModelSelector::Composite { formula, .. } => {
+            Formula::parse(formula).ok().and_then(|formula| formula.operands().first().cloned())
+        }
+    };
+    let request = AdminRequest::CreateChatKey { face };
     let made = administer(settings, request).await.map_err(|refusal| {
         format!("{}; or give a key with --key or FACES_API_KEY", refusal.message)
     })?;

@@ -34,7 +34,7 @@ pub use error_code::ErrorCode;
 pub use ids::{
     AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, SourceId, TransferId,
 };
-pub use model_name::{FaceName, ModelSelector};
+pub use model_name::{FACE_NAME_CHARS_MAX, FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};
 pub use rate::{RateBucket, RateSetting, RateState};

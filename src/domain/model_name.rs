@@ -1,4 +1,4 @@
-//! The `model` field: `face`, `face@llm` or a bare `llm`.
+//! The `model` field: `face`, `face@llm`, `(formula)@llm` or a bare `llm`.
 
 use std::fmt;
 
@@ -77,11 +77,21 @@ impl<'de> Deserialize<'de> for FaceName {
 ///     face: "alice", llm: "accounts/fireworks/models/llama-v3p1-8b-instruct",
 /// });
 /// assert_eq!(ModelSelector::split("alice"), ModelSelector::FaceOrModel("alice"));
+/// assert_eq!(ModelSelector::split("(alice | bob)@sandbox"), ModelSelector::Composite {
+///     formula: "(alice | bob)", llm: Some("sandbox"),
+/// });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelSelector<'a> {
     /// No `@`: an own face first, then a model of the catalog.
     FaceOrModel(&'a str),
+    /// Begins with `(`: faces that are combined for this request only.
+    Composite {
+        /// Left of the `@`, brackets included.
+        formula: &'a str,
+        /// Right of the `@`.
+        llm: Option<&'a str>,
+    },
     /// Split at the first `@`: usernames can't hold one, model names can.
     FaceWithModel {
         /// Left of the `@`.
@@ -95,6 +105,11 @@ impl<'a> ModelSelector<'a> {
     /// Splits at the first `@`. Never fails: what the parts name is looked up later.
     #[must_use]
     pub fn split(model: &'a str) -> Self {
+        if model.trim_start().starts_with('(') {
+            let (formula, llm) =
+                model.split_once('@').map_or((model, None), |(formula, llm)| (formula, Some(llm)));
+            return Self::Composite { formula, llm };
+        }
         match model.split_once('@') {
             Some((face, llm)) => Self::FaceWithModel { face, llm },
             None => Self::FaceOrModel(model),
@@ -131,5 +146,14 @@ mod tests {
             ModelSelector::FaceWithModel { face: "a", llm: "b@c" }
         );
         assert_eq!(ModelSelector::split("@x"), ModelSelector::FaceWithModel { face: "", llm: "x" });
+        for (model, formula, llm) in [
+            ("(a | b)@c@d", "(a | b)", Some("c@d")),
+            (" (a)&b@c", " (a)&b", Some("c")),
+            ("(a | b)", "(a | b)", None),
+            ("(", "(", None),
+            ("(@", "(", Some("")),
+        ] {
+            assert_eq!(ModelSelector::split(model), ModelSelector::Composite { formula, llm });
+        }
     }
 }

@@ -29,6 +29,8 @@ use super::{Component, Face, Primitive, text, wording};
 pub struct Persona {
     face: Face,
     profile_tokens: u64,
+    /// Bytes of a prompt before and after what is known about the person.
+    frame_bytes: (usize, usize),
     form: Form,
 }
 
@@ -66,22 +68,27 @@ struct Statement {
 impl Persona {
     /// Prepares a face with its primitives for prompts of at most `tokens_max` tokens as
     /// [`super::estimate_tokens`] counts them. Name, facts and our instructions are always
-    /// there, even when they alone are larger; primitives fill what is left.
+    /// there, even when they alone are larger; primitives fill what is left. A profile's addendum
+    /// stands beyond the budget: its owner chose its size.
     ///
     /// A weight that is not a number counts as 0. Time and memory grow with the primitives' text.
     #[must_use]
     pub fn prepare(face: Face, primitives: &[Primitive], tokens_max: u64) -> Self {
         let name = text::flatten(&face.name);
-        let (mut opening, closing) = if face.facts.is_empty() && primitives.is_empty() {
+        let addendum = face.profile_addendum.as_deref().map(wording::addendum).unwrap_or_default();
+        let is_unknown = face.facts.is_empty() && primitives.is_empty() && addendum.is_empty();
+        let (mut opening, mut closing) = if is_unknown {
             (wording::opening_without_profile(&name), wording::closing_without_profile(&name))
         } else {
             (wording::opening(&name), wording::closing(&name))
         };
+        let frame_bytes = (opening.len(), closing.len());
         if !face.facts.is_empty() {
             opening.push_str(wording::FACTS_HEADING);
             opening.push_str(&wording::facts(&face.facts));
         }
         let frame = text::quarters(&opening) + text::quarters(&closing);
+        closing.insert_str(0, &addendum);
         let statements: Vec<Statement> = primitives.iter().map(Statement::new).collect();
 
         let everything: Vec<u32> = positions(&statements).collect();
@@ -112,7 +119,8 @@ impl Persona {
                 room,
             }))
         };
-        Self { face, profile_tokens: (frame + whole).div_ceil(4), form }
+        let profile_tokens = (frame + text::quarters(&addendum) + whole).div_ceil(4);
+        Self { face, profile_tokens, frame_bytes, form }
     }
 
     /// The system prompt for a conversation: the text of its turns, newest last.
@@ -129,6 +137,18 @@ impl Persona {
             Form::Static(prompt) => Arc::clone(prompt),
             Form::Ranked(ranked) => ranked.compose(conversation),
         }
+    }
+
+    /// What is known about the person, as background of a conversation that somebody else, or
+    /// nobody, speaks in; chosen as in [`Persona::compose`]. `None` when nothing is known but the
+    /// name.
+    #[must_use]
+    pub fn background(&self, conversation: &str) -> Option<String> {
+        let prompt = self.compose(conversation);
+        let (before, after) = self.frame_bytes;
+        let profile = prompt.get(before..prompt.len().saturating_sub(after))?;
+        let name = text::flatten(&self.face.name);
+        (!profile.is_empty()).then(|| wording::background(&name, profile))
     }
 
     /// Whether [`Persona::compose`] gives one text whatever the conversation.

@@ -5,10 +5,6 @@ use std::fmt;
 use super::text;
 use crate::domain::ErrorCode;
 
-/// Why a formula is refused: the whole text, for people.
-pub const FORMULA_REFUSAL: &str = "formula: faces made from other faces by a formula are not \
-     supported by this server; create the face with its own basic_facts and primitives";
-
 /// Most characters of a caller's own word (a field's name) that an error or warning repeats.
 const ECHO_CHARS_MAX: usize = 64;
 
@@ -112,9 +108,6 @@ pub enum FaceError {
         /// What is wrong and what is allowed.
         message: String,
     },
-    /// The face is to be made by a formula.
-    #[error("{}", FORMULA_REFUSAL)]
-    FormulaUnsupported,
 }
 
 impl FaceError {
@@ -123,7 +116,7 @@ impl FaceError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Json { .. } => ErrorCode::InvalidJson,
-            Self::Field { .. } | Self::FormulaUnsupported => ErrorCode::InvalidRequest,
+            Self::Field { .. } => ErrorCode::InvalidRequest,
         }
     }
 

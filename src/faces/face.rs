@@ -23,8 +23,13 @@ pub struct Face {
     pub default_model: Option<String>,
     /// Names of tools, kept for clients.
     pub default_tools: Vec<String>,
-    /// Always `None` for now: see [`super::FORMULA_REFUSAL`].
+    /// What it is made of, when it is made of other faces ([`super::Formula`], canonical). Such a
+    /// face has no facts and primitives of its own.
     pub formula: Option<String>,
+    /// What its owner says about it, for people: no part of a prompt.
+    pub description: Option<String>,
+    /// Text that follows the profile in every prompt, as it is.
+    pub profile_addendum: Option<String>,
     /// Grows by one with every change of the face or its primitives.
     pub version: i64,
     /// Microseconds since the Unix epoch.
@@ -66,6 +71,8 @@ impl Face {
             "default_tools": self.default_tools,
             "default_model": self.default_model,
             "formula": self.formula,
+            "description": self.description,
+            "profile_addendum": self.profile_addendum,
             "profile_token_count": self.component_counts.and(rendering.profile_tokens),
             "total_tokens_saved": null,
             "component_counts": self.component_counts,

@@ -17,32 +17,58 @@ const WARNINGS_MAX: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts(BTreeMap<String, String>);
 
+/// What a caller says about facts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FactChanges {
+    /// Stated.
+    pub stated: Facts,
+    /// Normalised keys that were sent as `null`: to be forgotten.
+    pub removed: Vec<String>,
+    /// What was dropped.
+    pub warnings: Vec<String>,
+}
+
 impl Facts {
     /// Reads the object that a caller sends as `basic_facts`.
     ///
     /// Keys are lowercased and joined by `_` ("Marital Status" → `marital_status`). A value is a
     /// string, a number, a boolean, or an object whose `value` is one (the form in which facts
     /// are shown). An unknown key and an empty value are dropped; each gives a warning that names
-    /// the key. Of two spellings of one key the last wins, with a warning. `null` is no facts.
+    /// the key. Of two spellings of one key the last wins, with a warning. `null` is no facts, and
+    /// a fact that is `null` is none (see [`Facts::read_changes`]).
     ///
     /// # Errors
     /// [`FaceError::Field`] when it is not an object, when a value has another type, and when
     /// one is longer than [`FACT_CHARS_MAX`].
     pub fn normalise(facts: &Value) -> Result<(Self, Vec<String>), FaceError> {
+        let read = Self::read_changes(facts)?;
+        Ok((read.stated, read.warnings))
+    }
+
+    /// As [`Facts::normalise`], with the keys whose value is `null` apart.
+    ///
+    /// # Errors
+    /// As [`Facts::normalise`].
+    pub fn read_changes(facts: &Value) -> Result<FactChanges, FaceError> {
         let path = FieldPath::root().field("basic_facts");
         let entries = match facts {
-            Value::Null => return Ok((Self::default(), Vec::new())),
+            Value::Null => return Ok(FactChanges::default()),
             Value::Object(entries) => entries,
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
                 return Err(FaceError::wrong_type(path, "an object of facts by key"));
             }
         };
         let mut kept = BTreeMap::new();
+        let mut removed = Vec::new();
         let mut warnings = Warnings::default();
         for (written, value) in entries {
             let key = normalise_key(written);
             if !attributes::is_attribute(&key) {
                 warnings.add(written, "is not supported and was dropped");
+                continue;
+            }
+            if value.is_null() {
+                removed.push(key);
                 continue;
             }
             let value = read_value(path.clone().field(&key), value)?;
@@ -52,7 +78,7 @@ impl Facts {
                 warnings.add(written, "is given more than once; the last value was kept");
             }
         }
-        Ok((Self(kept), warnings.finish()))
+        Ok(FactChanges { stated: Self(kept), removed, warnings: warnings.finish() })
     }
 
     /// Takes over `newer` key by key; keys that it doesn't have stay.
@@ -68,6 +94,11 @@ impl Facts {
     /// Takes one fact out.
     pub(super) fn remove(&mut self, key: &str) {
         self.0.remove(key);
+    }
+
+    /// Forgets these keys.
+    pub fn forget(&mut self, keys: &[String]) {
+        self.0.retain(|key, _| !keys.contains(key));
     }
 
     /// How many facts there are.

@@ -43,13 +43,17 @@ impl FaceImport {
     ///
     /// # Errors
     /// As [`FaceFields::parse`], and [`FaceError::Field`] for a missing `username` or
-    /// `primitives`, and for the first wrong primitive (`primitives[3].component: …`).
+    /// `primitives`, for a formula, and for the first wrong primitive (`primitives[3].component: …`).
     pub fn parse(file: &[u8], limits: &ImportLimits) -> Result<Self, FaceError> {
         let mut raw = RawFields::parse(file)?;
         let primitives = read_member(raw.primitives.take(), limits)?;
         let fields = raw.read()?;
         if fields.username.is_none() {
             return Err(FaceError::missing(FieldPath::root().field("username")));
+        }
+        if fields.formula.is_some() {
+            let message = "can't be imported: its face has no primitives of its own";
+            return Err(FaceError::value(FieldPath::root().field("formula"), message));
         }
         Ok(Self { fields, primitives })
     }

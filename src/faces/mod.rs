@@ -2,8 +2,9 @@
 //!
 //! Owns the face and its parts (facts, primitives), the formats in which people hand them in, the
 //! object that the API shows, the ranking of primitives against a conversation, the wording of the
-//! prompt, what compiling asks of a model ([`extract`]), how duplicates are merged ([`mod@merge`]) and
-//! how alike statements are ([`embedding`]). The way in is [`FaceFields::parse`] or
+//! prompt, what compiling asks of a model ([`extract`]), how duplicates are merged ([`mod@merge`]),
+//! how alike statements are ([`embedding`]) and the formulas that combine faces ([`Formula`]). The
+//! way in is [`FaceFields::parse`] or
 //! [`FaceImport::parse`]; the way out is [`Persona::compose`].
 //!
 //! What never happens here: I/O, clocks, randomness, async, SQL, HTTP, names of providers. All is
@@ -23,6 +24,7 @@
 mod attributes;
 mod bm25;
 pub mod centroid;
+mod combine;
 mod compose;
 pub mod demo;
 pub mod embedding;
@@ -31,6 +33,7 @@ pub mod extract;
 mod face;
 mod facts;
 mod fields;
+mod formula;
 mod import;
 pub mod merge;
 mod primitive;
@@ -42,12 +45,18 @@ mod words;
 mod tests;
 
 pub use attributes::{ATTRIBUTES, attributes_json, is_attribute};
+pub use combine::Operand;
 pub use compose::Persona;
-pub use error::{FORMULA_REFUSAL, FaceError, FieldFault, FieldPath, PathStep};
+pub use error::{FaceError, FieldFault, FieldPath, PathStep};
 pub use face::{Face, FaceRendering};
-pub use facts::{FACT_CHARS_MAX, Facts};
+pub use facts::{FACT_CHARS_MAX, FactChanges, Facts};
 pub use fields::{
-    DEFAULT_MODEL_CHARS_MAX, DEFAULT_TOOLS_MAX, FaceFields, NAME_CHARS_MAX, TOOL_CHARS_MAX,
+    ADDENDUM_CHARS_MAX, DEFAULT_MODEL_CHARS_MAX, DEFAULT_TOOLS_MAX, DESCRIPTION_CHARS_MAX,
+    FaceFields, NAME_CHARS_MAX, TOOL_CHARS_MAX,
+};
+pub use formula::{
+    FORMULA_CHARS_MAX, FORMULA_DEPTH_MAX, FORMULA_OPERANDS_MAX, Formula, FormulaError, Operator,
+    Term,
 };
 pub use import::{FaceImport, ImportLimits, parse_primitives};
 pub use primitive::{Component, ComponentCounts, Primitive, WEIGHT_MAX};

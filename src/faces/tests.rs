@@ -3,6 +3,7 @@
 mod compose;
 mod extract;
 mod fields;
+mod formula;
 mod properties;
 
 use serde_json::json;
@@ -24,6 +25,8 @@ fn face(name: &str, facts: &serde_json::Value) -> Face {
         default_model: None,
         default_tools: Vec::new(),
         formula: None,
+        description: None,
+        profile_addendum: None,
         version: 1,
         created_at: 1_770_972_080_999_999,
         updated_at: 1_770_972_080_999_999,
@@ -107,7 +110,6 @@ fn a_fact_of_a_wrong_type_is_refused_at_its_path() {
     for (facts, message) in [
         (json!("thirty"), "basic_facts: must be an object of facts by key"),
         (json!([1]), "basic_facts: must be an object of facts by key"),
-        (json!({"age": null}), "basic_facts.age: must be a string, a number or a boolean"),
         (json!({"Age": [30]}), "basic_facts.age: must be a string, a number or a boolean"),
         (json!({"age": {"status": "stated"}}), "basic_facts.age.value: field required"),
         (
@@ -175,8 +177,9 @@ fn the_demo_face_is_whole() {
     let alice = demo::alice().unwrap();
     let counts = ComponentCounts::of(&alice.primitives);
     assert!([counts.alpha, counts.beta, counts.delta, counts.epsilon].iter().all(|n| *n >= 8));
-    assert_eq!(alice.fields.warnings, [""; 0]);
-    assert!(alice.fields.facts.as_ref().unwrap().len() >= 15);
+    let facts = alice.fields.facts.as_ref().unwrap();
+    assert_eq!(facts.warnings, [""; 0]);
+    assert!(facts.stated.len() >= 15);
     let ids = face("x", &json!({}));
     let (face, primitives, warnings) =
         alice.into_face(ids.id, ids.account_id, 1_770_972_080_000_000).unwrap();

@@ -35,6 +35,8 @@ struct Prepared {
 pub(super) struct Question {
     pub(super) request: ChatRequest,
     pub(super) target: Target,
+    /// What stands after the persona: profiles of faces that the messages mention.
+    pub(super) background: Option<String>,
     /// Whose use it is in the books.
     pub(super) face_id: Option<FaceId>,
     pub(super) idem: Option<IdemClaim>,
@@ -76,9 +78,11 @@ impl Flows {
         if let Some(stored) = self.answered_before(caller, idem.as_ref(), trace).await? {
             return Ok(Reply::Replayed(stored));
         }
+        let (request, background) = self.expand(caller, &target, request).await?;
         let face_id = target.face.as_ref().map(|face| face.id);
         let telling = Telling::default();
-        self.run_chat(caller, Question { request, target, face_id, idem, telling }, trace).await
+        let question = Question { request, target, background, face_id, idem, telling };
+        self.run_chat(caller, question, trace).await
     }
 
     /// Holds, sends and reads the answer as far as [`Flows::chat`] says.
@@ -94,8 +98,8 @@ impl Flows {
         question: Question,
         trace: &RequestTrace,
     ) -> Result<Reply<ChatSession>, Failure> {
-        let Question { request, target, face_id, idem, telling } = question;
-        let persona = persona_of(&target, &request);
+        let Question { request, target, background, face_id, idem, telling } = question;
+        let persona = with_background(persona_of(&target, &request), background);
         let mut estimate = estimate_of(&target, &request, persona.as_deref());
         estimate.slice_tokens =
             self.slice_tokens(&target.model, request.stream(), request.asks_for_reasoning());
@@ -203,6 +207,15 @@ pub(super) struct Job {
 
 fn persona_of(target: &Target, request: &ChatRequest) -> Option<Arc<str>> {
     target.persona(|| request.conversation_text())
+}
+
+/// The whole text that goes before the caller's own system text.
+fn with_background(persona: Option<Arc<str>>, background: Option<String>) -> Option<Arc<str>> {
+    match (persona, background) {
+        (persona, None) => persona,
+        (None, Some(background)) => Some(background.into()),
+        (Some(persona), Some(background)) => Some(format!("{persona}\n\n{background}").into()),
+    }
 }
 
 fn estimate_of(target: &Target, request: &ChatRequest, persona: Option<&str>) -> Estimate {

@@ -5,7 +5,11 @@
 //! within the time to live.
 
 use std::{
-    sync::Arc,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,19 +19,30 @@ use super::CallerBudget;
 use crate::{
     config::Limits,
     domain::{AccountId, ApiKeyHash, ApiKeySecret, FaceId, FaceName, clock::UnixMicros},
-    faces::{self, Persona},
-    storage::{self, Db, StorageError, faces::FaceRow, keys, keys::KeyInfo, ledger},
+    faces::{Face, Persona, Primitive},
+    storage::{
+        self, Db, StorageError,
+        faces::{FaceRow, OperandVersion},
+        keys,
+        keys::KeyInfo,
+        ledger,
+    },
 };
+
+/// Counters of changes; accounts share them. More than accounts that change faces at one moment.
+const CHANGE_COUNTERS: usize = 256;
 
 /// Caches of what every request needs.
 pub(super) struct Directory {
-    db: Db,
+    pub(super) db: Db,
     time_to_live: Duration,
     persona_tokens_max: u32,
     keys: Cache<ApiKeyHash, CachedKey>,
-    faces: Cache<(AccountId, FaceName), CachedFace>,
+    faces: Cache<(AccountId, FaceKey), CachedFace>,
     /// Whether an account is blocked, and when that was read.
     blocked: Cache<AccountId, (bool, Instant)>,
+    /// Grow with each change of a face made here, so that what was made of it is checked again.
+    changes: Box<[AtomicU64; CHANGE_COUNTERS]>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -62,14 +77,32 @@ pub(super) struct LoadedFace {
     pub(super) default_model: Option<String>,
     /// Its prompt composer.
     pub(super) persona: Arc<Persona>,
-    version: i64,
+    pub(super) version: i64,
+    /// What it was made of, when a formula made it.
+    pub(super) operands: Arc<[OperandVersion]>,
+}
+
+/// What a face is asked for by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum FaceKey {
+    /// Its username.
+    Stored(FaceName),
+    /// The canonical formula of one that is not stored.
+    Composite(Box<str>),
 }
 
 #[derive(Clone)]
-struct CachedFace {
+pub(super) struct CachedFace {
     /// `None`: the account has no such face (every request for a bare model asks).
-    face: Option<LoadedFace>,
-    loaded: Instant,
+    pub(super) face: Option<LoadedFace>,
+    seen: Seen,
+}
+
+/// When something was read of the database: taken before the first question.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    at: Instant,
+    changes: u64,
 }
 
 impl Directory {
@@ -82,6 +115,7 @@ impl Directory {
             keys: Cache::new(entries(limits.key_cache_entries_max)),
             faces: Cache::new(entries(limits.face_cache_entries_max)),
             blocked: Cache::new(entries(limits.key_cache_entries_max)),
+            changes: Box::new([const { AtomicU64::new(0) }; CHANGE_COUNTERS]),
         }
     }
 
@@ -145,20 +179,20 @@ impl Directory {
         account_id: AccountId,
         username: &FaceName,
     ) -> Result<Option<LoadedFace>, super::Failure> {
-        let cache_key = (account_id, username.clone());
-        let cached = self.faces.get(&cache_key);
-        if let Some(entry) = &cached
-            && entry.loaded.elapsed() < self.time_to_live
-        {
-            return Ok(entry.face.clone());
+        let key = FaceKey::Stored(username.clone());
+        let (cached, is_fresh) = self.cached(account_id, &key);
+        if is_fresh {
+            return Ok(cached.and_then(|entry| entry.face));
         }
-        let loaded = Instant::now();
+        let seen = self.look(account_id);
         let version = storage::faces::face_version(&self.db, account_id, username).await?;
         let known = cached.and_then(|entry| entry.face);
         let face = match (version, known) {
             (None, _) => None,
             (Some(version), Some(face))
-                if face.version == version.version && face.id == version.id =>
+                if face.version == version.version
+                    && face.id == version.id
+                    && self.is_made_of(account_id, &face.operands).await? =>
             {
                 Some(face)
             }
@@ -169,13 +203,47 @@ impl Directory {
                 }
             }
         };
-        self.faces.insert(cache_key, CachedFace { face: face.clone(), loaded });
+        self.remember(account_id, key, face.clone(), seen);
         Ok(face)
     }
 
-    /// Forgets a face that was changed here.
+    /// What is in memory, and whether it may be believed without a question.
+    pub(super) fn cached(
+        &self,
+        account_id: AccountId,
+        key: &FaceKey,
+    ) -> (Option<CachedFace>, bool) {
+        let Some(entry) = self.faces.get(&(account_id, key.clone())) else { return (None, false) };
+        let is_made_of_others = entry.face.as_ref().is_some_and(|face| !face.operands.is_empty());
+        let is_fresh = entry.seen.at.elapsed() < self.time_to_live
+            && (!is_made_of_others || entry.seen.changes == self.look(account_id).changes);
+        (Some(entry), is_fresh)
+    }
+
+    pub(super) fn remember(
+        &self,
+        account_id: AccountId,
+        key: FaceKey,
+        face: Option<LoadedFace>,
+        seen: Seen,
+    ) {
+        self.faces.insert((account_id, key), CachedFace { face, seen });
+    }
+
+    /// The moment at which a reading begins.
+    pub(super) fn look(&self, account_id: AccountId) -> Seen {
+        Seen { at: Instant::now(), changes: self.counter(account_id).load(Ordering::Acquire) }
+    }
+
+    fn counter(&self, account_id: AccountId) -> &AtomicU64 {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(account_id);
+        &self.changes[usize::from(hash.to_le_bytes()[0]) % CHANGE_COUNTERS]
+    }
+
+    /// Forgets a face that was changed here, and has those that may be made of it checked.
     pub(super) fn forget_face(&self, account_id: AccountId, username: &FaceName) {
-        self.faces.remove(&(account_id, username.clone()));
+        self.counter(account_id).fetch_add(1, Ordering::AcqRel);
+        self.faces.remove(&(account_id, FaceKey::Stored(username.clone())));
     }
 
     /// Whether an account is frozen or closed, as far as that was read lately.
@@ -200,24 +268,40 @@ impl Directory {
     }
 
     async fn prepare(&self, row: FaceRow) -> Result<LoadedFace, super::Failure> {
-        let primitives = storage::faces::load_primitives(&self.db, row.id).await?;
         let (id, default_model, version) = (row.id, row.default_model.clone(), row.version);
         let face = super::personas::face_from_row(row)?;
-        let primitives: Vec<faces::Primitive> =
-            primitives.into_iter().filter_map(super::personas::primitive_from_row).collect();
+        let (persona, operands) = match &face.formula {
+            None => (self.persona(face, self.primitives(id).await?).await?, Vec::new()),
+            Some(_) => self.combined(face).await?,
+        };
+        let (persona, operands) = (Arc::new(persona), operands.into());
+        Ok(LoadedFace { id, default_model, persona, version, operands })
+    }
+
+    pub(super) async fn primitives(&self, id: FaceId) -> Result<Vec<Primitive>, super::Failure> {
+        let rows = storage::faces::load_primitives(&self.db, id).await?;
+        Ok(rows.into_iter().filter_map(super::personas::primitive_from_row).collect())
+    }
+
+    async fn persona(
+        &self,
+        face: Face,
+        primitives: Vec<Primitive>,
+    ) -> Result<Persona, super::Failure> {
+        self.prepared(move |tokens_max| Persona::prepare(face, &primitives, tokens_max)).await
+    }
+
+    /// What `prepare` makes with the budget of a persona. Indexing 20,000 primitives takes a tenth
+    /// of a second: not on a thread that serves others.
+    pub(super) async fn prepared<T: Send + 'static>(
+        &self,
+        prepare: impl FnOnce(u64) -> T + Send + 'static,
+    ) -> Result<T, super::Failure> {
         let tokens_max = u64::from(self.persona_tokens_max);
-        // Indexing 20,000 primitives takes a tenth of a second: not on a thread that serves others.
-        let prepared =
-            tokio::task::spawn_blocking(move || Persona::prepare(face, &primitives, tokens_max))
-                .await;
-        let persona = prepared.map_err(|error| {
+        tokio::task::spawn_blocking(move || prepare(tokens_max)).await.map_err(|error| {
             log::error!(target: "faces::flows", "a face could not be prepared: {error}");
-            super::Failure::new(
-                crate::domain::ErrorCode::Internal,
-                super::failure::INTERNAL_MESSAGE,
-            )
-        })?;
-        Ok(LoadedFace { id, default_model, persona: Arc::new(persona), version })
+            super::failure::internal()
+        })
     }
 }
 

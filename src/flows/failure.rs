@@ -192,6 +192,11 @@ impl From<SettleError> for Failure {
     }
 }
 
+/// A 500: what went wrong is in the log.
+pub fn internal() -> Failure {
+    Failure::new(ErrorCode::Internal, INTERNAL_MESSAGE)
+}
+
 /// The ledger can't promise durability, so no end may be shown.
 pub fn ledger_unavailable() -> Failure {
     Failure::new(

@@ -130,9 +130,10 @@ impl Flows {
         if let Some(stored) = self.answered_before(caller, idem.as_ref(), trace).await? {
             return Ok(RetoldReply { reply: Reply::Replayed(stored), retelling });
         }
+        let (request, background) = self.expand(caller, &target, request).await?;
         let face_id = target.face.as_ref().map(|face| face.id);
         let telling = Telling { retelling: Some(Arc::clone(&retelling)), dropped };
-        let question = Question { request, target, face_id, idem, telling };
+        let question = Question { request, target, background, face_id, idem, telling };
         let reply = Box::pin(self.run_chat(caller, question, trace)).await?;
         Ok(RetoldReply { reply, retelling })
     }

@@ -127,7 +127,9 @@ impl Flows {
         let request = ChatRequest::parse(request_body(&model, &call).into())?;
         let target = Target { face: None, model };
         let telling = Telling::default();
-        let question = Question { request, target, face_id: call.face_id, idem, telling };
+        let face_id = call.face_id;
+        let background = None;
+        let question = Question { request, target, background, face_id, idem, telling };
         match Box::pin(self.run_chat(caller, question, trace)).await? {
             Reply::Json { body, notes } => {
                 let bill = notes.bill.ok_or_else(internal)?;

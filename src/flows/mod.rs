@@ -33,8 +33,10 @@ pub mod demo;
 mod directory;
 pub mod drains;
 mod estimate;
+mod face_stats;
 pub mod failure;
 pub mod formats;
+mod formulas;
 pub mod idempotency;
 mod invoices;
 mod keys;
@@ -50,6 +52,7 @@ mod rates;
 mod resolve;
 pub mod similar;
 mod stream_money;
+mod templates;
 pub mod trace;
 mod usage;
 

@@ -1,7 +1,5 @@
 //! Faces as their owners see them: create, read, change, delete, import.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::{Caller, Failure, Platform};
@@ -23,6 +21,9 @@ use crate::{
 pub const PAGE_DEFAULT: u32 = 100;
 /// Most faces in one page of a list.
 pub const PAGE_MAX: u32 = 1_000;
+/// Why a combined face takes no primitives.
+const COMBINED_MESSAGE: &str =
+    "primitives: this face is made by its formula and has none of its own";
 /// How often an update is tried again when another one came in between.
 const UPDATE_TRIES: u32 = 5;
 
@@ -37,7 +38,7 @@ impl Platform {
     ///
     /// # Errors
     /// 422 with the path of a wrong field, 409 when the username is taken, 422 at the limit of
-    /// faces per account.
+    /// faces per account; 403 when the key does not allow an operand of the formula.
     pub async fn create_face(&self, caller: &Caller, body: &[u8]) -> Result<Value, Failure> {
         let fields = FaceFields::parse(body)?;
         let (face, warnings) =
@@ -45,6 +46,7 @@ impl Platform {
         super::resolve::permit_face(caller, &face.username)?;
         self.room_for_one_more(caller.account_id).await?;
         self.check_default_model(&face)?;
+        self.check_formula(caller, &face).await?;
         let face =
             self.keep(face, FacePrimitives { rows: Vec::new(), component_counts: None }).await?;
         self.render(caller.account_id, &face, &warnings).await
@@ -116,7 +118,7 @@ impl Platform {
     /// `PATCH /v1/faces/{face}`: facts are merged key by key, the rest is replaced.
     ///
     /// # Errors
-    /// 404, 422; 409 when others keep changing the face at the same time.
+    /// 404, 422; 403 when the key does not allow an operand of a new formula; 409 when others keep changing the face at the same time.
     pub async fn update_face(
         &self,
         caller: &Caller,
@@ -126,8 +128,12 @@ impl Platform {
         for _ in 0..UPDATE_TRIES {
             let fields = FaceFields::parse(body)?;
             let mut face = self.stored_face(caller, username).await?;
-            let warnings = fields.apply_to(&mut face);
+            let formula = face.formula.clone();
+            let warnings = fields.apply_to(&mut face)?;
             self.check_default_model(&face)?;
+            if face.formula != formula {
+                self.check_formula(caller, &face).await?;
+            }
             let (account_id, id, version) = (face.account_id, face.id, face.version);
             let content = content_of(face);
             match storage_faces::update_face(&self.inner.db, account_id, id, version, content).await
@@ -175,6 +181,9 @@ impl Platform {
     ) -> Result<Value, Failure> {
         let primitives = faces::parse_primitives(body, &self.import_limits())?;
         let face = self.stored_face(caller, username).await?;
+        if face.formula.is_some() {
+            return Err(Failure::invalid("primitives", COMBINED_MESSAGE));
+        }
         let rows = stored_primitives(&primitives);
         let replaced =
             storage_faces::replace_primitives(&self.inner.db, caller.account_id, face.id, rows)
@@ -191,7 +200,8 @@ impl Platform {
     /// Imports a whole face, replacing what one of the same username says and keeping its id.
     ///
     /// # Errors
-    /// 422 with the path of the first wrong field; nothing is changed then.
+    /// 422 with the path of the first wrong field, and for a face that is made by a formula;
+    /// nothing is changed then.
     pub async fn import_face(&self, account_id: AccountId, file: &[u8]) -> Result<Value, Failure> {
         let import = FaceImport::parse(file, &self.import_limits())?;
         let (face, primitives, warnings) =
@@ -199,6 +209,9 @@ impl Platform {
         let rows = stored_primitives(&primitives);
         let known = storage_faces::find_face(&self.inner.db, account_id, &face.username).await?;
         let face = match known {
+            Some(known) if known.formula.is_some() => {
+                return Err(Failure::invalid("primitives", COMBINED_MESSAGE));
+            }
             Some(known) => {
                 let content = content_of(face);
                 let replaced = storage_faces::replace_face(
@@ -293,20 +306,33 @@ impl Platform {
         face: &Face,
         warnings: &[String],
     ) -> Result<Value, Failure> {
-        let profile_tokens = match face.component_counts {
-            None => None,
-            Some(_) => self
-                .inner
-                .directory
-                .face(account_id, &face.username)
-                .await?
-                .map(|loaded| Arc::clone(&loaded.persona).profile_tokens()),
-        };
+        let (face, profile_tokens) = self.with_profile(face.clone()).await?;
         Ok(face.to_json(FaceRendering {
             owned_by: &account_id.to_string(),
             profile_tokens,
             warnings,
         }))
+    }
+
+    /// A face as it is shown, with the size of its profile: what a formula makes is counted now.
+    pub(super) async fn with_profile(&self, face: Face) -> Result<(Face, Option<u64>), Failure> {
+        let directory = &self.inner.directory;
+        let loaded = match (&face.formula, face.component_counts) {
+            (None, None) => None,
+            (None, Some(_)) => directory.face(face.account_id, &face.username).await?,
+            // A formula whose operand is gone makes nothing; its face can still be read.
+            (Some(_), _) => match directory.face(face.account_id, &face.username).await {
+                Ok(loaded) => loaded,
+                Err(failure) if failure.code == ErrorCode::InvalidRequest => None,
+                Err(failure) => return Err(failure),
+            },
+        };
+        let Some(loaded) = loaded else { return Ok((face, None)) };
+        let component_counts = match face.formula {
+            None => face.component_counts,
+            Some(_) => loaded.persona.face().component_counts,
+        };
+        Ok((Face { component_counts, ..face }, Some(loaded.persona.profile_tokens())))
     }
 }
 
@@ -340,7 +366,6 @@ impl From<FaceError> for Failure {
                     FieldFault::Value => "value_error",
                 };
             }
-            FaceError::FormulaUnsupported => failure.loc.push("formula".to_owned()),
         }
         failure
     }
@@ -368,6 +393,8 @@ pub(super) fn face_from_row(row: FaceRow) -> Result<Face, Failure> {
         default_model: row.default_model,
         default_tools: row.default_tools,
         formula: row.formula,
+        description: row.description,
+        profile_addendum: row.profile_addendum,
         version: row.version,
         created_at: row.created_at.0,
         updated_at: row.updated_at.0,
@@ -382,6 +409,8 @@ fn content_of(face: Face) -> FaceContent {
         default_model: face.default_model,
         default_tools: face.default_tools,
         formula: face.formula,
+        description: face.description,
+        profile_addendum: face.profile_addendum,
     }
 }
 

@@ -30,13 +30,27 @@ impl Target {
 }
 
 impl Flows {
-    /// Resolves `face`, `face@llm` or `llm` for a caller: an own face first, then the catalog.
+    /// Resolves `face`, `face@llm`, `(formula)@llm` or `llm` for a caller: an own face first, then
+    /// the catalog.
     ///
     /// # Errors
-    /// 404 `model_not_found` or `face_not_found`, 422 for an unusable `@llm`, 403 when the key
-    /// does not allow the face or the model, 503 when the database can't be asked.
+    /// 404 `model_not_found` or `face_not_found`, 422 for an unusable `@llm` and for what is no
+    /// formula, 403 when the key does not allow a face or the model, 503 when the database can't
+    /// be asked.
     pub(super) async fn resolve(&self, caller: &Caller, model: &str) -> Result<Target, Failure> {
         match ModelSelector::split(model) {
+            ModelSelector::Composite { formula, llm } => {
+                let Some(llm) = llm else {
+                    return Err(Failure::invalid(
+                        "model",
+                        "Combined faces have no model of their own: name one after an @, as in `(a | b)@model`. GET /v1/models lists them.",
+                    ));
+                };
+                let face = self.inner.platform.composite(caller, formula).await?;
+                let model = self.usable_override(llm)?;
+                permit_model(caller, &model)?;
+                Ok(Target { face: Some(face), model })
+            }
             ModelSelector::FaceWithModel { face, llm } => {
                 let loaded =
                     self.own_face(caller, face).await?.ok_or_else(|| face_not_found(face))?;

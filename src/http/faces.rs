@@ -3,7 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::Deserialize;
 
-use super::{body, problem, reads::json, routes::HttpState};
+use super::{
+    body, problem,
+    reads::json,
+    routes::{HttpState, resource},
+};
 use crate::{
     domain::{Access, ErrorCode, FaceId},
     flows::{Failure, personas},
@@ -105,6 +109,19 @@ pub(super) async fn replace_primitives(
         state.flows.platform().replace_primitives(&caller, &path, &body).await
     };
     json(&req, replaced.await)
+}
+
+/// Registers what must stand before `/v1/faces/{face}`.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config.service(resource("/v1/faces/stats", "GET").route(web::get().to(stats)));
+}
+
+async fn stats(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    let told = async {
+        let caller = body::caller(&req, &state.flows, Access::Read).await?;
+        state.flows.platform().face_stats(&caller).await
+    };
+    json(&req, told.await)
 }
 
 /// The accepted `basic_facts` keys; needs no credential.

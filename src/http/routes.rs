@@ -74,6 +74,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
                 resource("/v1/faces/attributes", "GET").route(web::get().to(faces::attributes)),
             )
             .configure(similar::routes)
+            .configure(faces::routes)
             .service(
                 resource("/v1/faces/{face}", "GET, PATCH, DELETE")
                     .route(web::get().to(faces::read))

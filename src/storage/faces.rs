@@ -1,9 +1,16 @@
 //! Faces and their primitives. Every function names the account: a foreign face is a missing one.
 
+mod lists;
+
 use entity::{face, face_primitive};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, Condition, DatabaseTransaction, EntityTrait, ExprTrait,
+    ActiveModelTrait, ActiveValue::Set, DatabaseTransaction, EntityTrait, ExprTrait,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+};
+
+pub use lists::{
+    OperandVersion, count_faces, find_faces, first_owner_of, list_faces, list_named_faces,
+    operand_versions,
 };
 
 use super::{
@@ -39,6 +46,10 @@ pub struct FaceRow {
     pub default_tools: Vec<String>,
     /// Boolean formula of a composed face.
     pub formula: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// Text that follows the profile in prompts.
+    pub profile_addendum: Option<String>,
     /// 1 at first; grows by one with each change of the face or its primitives.
     pub version: i64,
     /// JSON object of primitives by component.
@@ -75,6 +86,10 @@ pub struct FaceContent {
     pub default_tools: Vec<String>,
     /// Boolean formula of a composed face.
     pub formula: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// Text that follows the profile in prompts.
+    pub profile_addendum: Option<String>,
 }
 
 /// A face's primitives, all of them.
@@ -129,6 +144,8 @@ pub async fn insert_face(
                 default_model: Set(new.content.default_model),
                 default_tools: Set(json_list(new.content.default_tools)),
                 formula: Set(new.content.formula),
+                description: Set(new.content.description),
+                profile_addendum: Set(new.content.profile_addendum),
                 version: Set(1),
                 component_counts: Set(primitives.component_counts),
                 created_at: Set(now.0),
@@ -190,99 +207,6 @@ pub async fn face_version(
             .await
             .map_err(StorageError::on(FACE))?;
         Ok(found.map(|(id, version)| FaceVersion { id: FaceId(id), version }))
-    })
-    .await
-}
-
-/// An account's faces in the order of their making, after `after`, at most `limit`.
-///
-/// # Errors
-/// [`StorageError::Unavailable`].
-pub async fn list_faces(
-    db: &Db,
-    account_id: AccountId,
-    after: Option<FaceId>,
-    limit: u32,
-) -> Result<Vec<FaceRow>, StorageError> {
-    db.read(
-        FACE,
-        move |db| async move { page(&db, account_id, Condition::all(), after, limit).await },
-    )
-    .await
-}
-
-/// As [`list_faces`], of the given usernames only.
-///
-/// # Errors
-/// [`StorageError::Unavailable`].
-pub async fn list_named_faces(
-    db: &Db,
-    account_id: AccountId,
-    usernames: Vec<String>,
-    after: Option<FaceId>,
-    limit: u32,
-) -> Result<Vec<FaceRow>, StorageError> {
-    db.read(FACE, move |db| async move {
-        let named = Condition::all().add(face::COLUMN.username.is_in(usernames));
-        page(&db, account_id, named, after, limit).await
-    })
-    .await
-}
-
-async fn page(
-    db: &Db,
-    account_id: AccountId,
-    wanted: Condition,
-    after: Option<FaceId>,
-    limit: u32,
-) -> Result<Vec<FaceRow>, StorageError> {
-    let mut query =
-        face::Entity::find().filter(face::COLUMN.account_id.eq(account_id.0)).filter(wanted);
-    if let Some(after) = after {
-        query = query.filter(face::COLUMN.id.gt(after.0));
-    }
-    let faces = query
-        .order_by_asc(face::COLUMN.id)
-        .limit(u64::from(limit))
-        .all(db.reader())
-        .await
-        .map_err(StorageError::on(FACE))?;
-    faces.into_iter().map(row_of).collect()
-}
-
-/// The account whose face of that username is the oldest: for an administrator who names a face
-/// and no account.
-///
-/// # Errors
-/// [`StorageError::Unavailable`].
-pub async fn first_owner_of(
-    db: &Db,
-    username: &FaceName,
-) -> Result<Option<AccountId>, StorageError> {
-    let username = username.as_str().to_owned();
-    db.read(FACE, move |db| async move {
-        let found = face::Entity::find()
-            .filter(face::COLUMN.username.eq(username))
-            .order_by_asc(face::COLUMN.id)
-            .one(db.reader())
-            .await
-            .map_err(StorageError::on(FACE))?;
-        Ok(found.map(|face| AccountId(face.account_id)))
-    })
-    .await
-}
-
-/// How many faces the account has.
-///
-/// # Errors
-/// [`StorageError::Unavailable`].
-pub async fn count_faces(db: &Db, account_id: AccountId) -> Result<u64, StorageError> {
-    db.read(FACE, move |db| async move {
-        face::Entity::find()
-            .filter(face::COLUMN.account_id.eq(account_id.0))
-            .count(db.reader())
-            .await
-            .map_err(StorageError::on(FACE))
     })
     .await
 }
@@ -441,6 +365,8 @@ fn change_of(content: FaceContent) -> face::ActiveModel {
         default_model: Set(content.default_model),
         default_tools: Set(json_list(content.default_tools)),
         formula: Set(content.formula),
+        description: Set(content.description),
+        profile_addendum: Set(content.profile_addendum),
         ..Default::default()
     }
 }
@@ -480,8 +406,7 @@ async fn insert_primitives(
 }
 
 fn row_of(model: face::Model) -> Result<FaceRow, StorageError> {
-    let username = FaceName::parse(&model.username)
-        .map_err(|_| StorageError::Bug { what: "a username in the database", source: None })?;
+    let username = parse_username(&model.username)?;
     Ok(FaceRow {
         id: FaceId(model.id),
         account_id: AccountId(model.account_id),
@@ -491,9 +416,16 @@ fn row_of(model: face::Model) -> Result<FaceRow, StorageError> {
         default_model: model.default_model,
         default_tools: read_json_list(&model.default_tools)?,
         formula: model.formula,
+        description: model.description,
+        profile_addendum: model.profile_addendum,
         version: model.version,
         component_counts: model.component_counts,
         created_at: UnixMicros(model.created_at),
         updated_at: UnixMicros(model.updated_at),
     })
+}
+
+fn parse_username(username: &str) -> Result<FaceName, StorageError> {
+    FaceName::parse(username)
+        .map_err(|_| StorageError::Bug { what: "a username in the database", source: None })
 }

@@ -186,6 +186,26 @@ fn a_wrong_field_of_a_face_is_422_in_the_list_form() {
         ),
         (json!({"username": "bob", "formula": "a | b"}), json!(["body", "formula"]), "value_error"),
         (
+            json!({"username": "bob", "formula": "alice |"}),
+            json!(["body", "formula"]),
+            "value_error",
+        ),
+        (
+            json!({"username": "bob", "formula": ["alice"]}),
+            json!(["body", "formula"]),
+            "type_error",
+        ),
+        (
+            json!({"username": "bob", "formula": "alice", "facts": {"age": 3}}),
+            json!(["body", "basic_facts"]),
+            "value_error",
+        ),
+        (
+            json!({"username": "bob", "description": "x".repeat(1_501)}),
+            json!(["body", "description"]),
+            "value_error",
+        ),
+        (
             json!({"username": "bob", "default_model": "no-such"}),
             json!(["body", "default_model"]),
             "value_error",

@@ -31,6 +31,8 @@ mod first_start;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod formulas;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod llm;
@@ -56,6 +58,8 @@ mod similar;
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod templates;
 #[cfg(test)]
 mod translation;
 #[cfg(test)]

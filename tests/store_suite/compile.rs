@@ -43,6 +43,8 @@ async fn some_face(db: &Db, account_id: AccountId) -> FaceRow {
         default_model: None,
         default_tools: Vec::new(),
         formula: None,
+        description: None,
+        profile_addendum: None,
     };
     let new = NewFace { id: FaceId::generate(), account_id, content };
     let rows = vec![primitive("imported")];

@@ -29,6 +29,8 @@ fn content(name: &str) -> FaceContent {
         default_model: Some("gpt-4o-mini".to_owned()),
         default_tools: vec!["search".to_owned()],
         formula: None,
+        description: Some("A girl.".to_owned()),
+        profile_addendum: None,
     }
 }
 

@@ -15,13 +15,13 @@ fn with_primitives(primitives: &serde_json::Value) -> serde_json::Value {
 #[test]
 fn both_generations_of_field_names_are_read() {
     let newer = json!({"alias": "alice", "name": "Alice", "basic_facts": {"age": 30},
-        "default_tools": ["search"], "default_model": "m", "formula": null, "unknown": [1]});
+        "default_tools": ["search"], "default_model": "m", "formula": null, "description": null, "unknown": [1]});
     let older = json!({"username": "alice", "name": "Alice", "facts": {"age": "30"},
-        "tools": ["search"], "default_model": "m", "formula": ""});
+        "tools": ["search"], "default_model": "m", "formula": "", "description": ""});
     let newer = FaceFields::parse(newer.to_string().as_bytes()).unwrap();
     assert_eq!(newer, FaceFields::parse(older.to_string().as_bytes()).unwrap());
     assert_eq!(newer.username.unwrap().as_str(), "alice");
-    assert_eq!(newer.facts.unwrap().get("age"), Some("30"));
+    assert_eq!(newer.facts.unwrap().stated.get("age"), Some("30"));
     assert_eq!(newer.default_tools.unwrap(), ["search"]);
     assert_eq!(newer.default_model, Some(Some("m".to_owned())));
 }
@@ -46,8 +46,9 @@ fn an_update_changes_only_what_it_names() {
     changed.default_model = Some("m".to_owned());
     changed.default_tools = vec!["a".to_owned(), "b".to_owned()];
     let before = changed.clone();
-    let update =
-        |face: &mut Face, body: &str| FaceFields::parse(body.as_bytes()).unwrap().apply_to(face);
+    let update = |face: &mut Face, body: &str| {
+        FaceFields::parse(body.as_bytes()).unwrap().apply_to(face).unwrap()
+    };
     update(&mut changed, r#"{"username": "other", "name": null}"#);
     assert_eq!(changed, before, "a username is an address and stays; null is no name");
     update(
@@ -57,19 +58,8 @@ fn an_update_changes_only_what_it_names() {
     assert_eq!(changed.default_model, None);
     assert_eq!(changed.default_tools, ["c"]);
     assert_eq!((changed.facts.get("age"), changed.facts.get("city")), (Some("31"), Some("Ghent")));
-}
-
-#[test]
-fn a_formula_is_refused_in_words() {
-    for formula in [json!("a | b"), json!(["a"]), json!({})] {
-        let body = json!({"username": "both", "formula": formula}).to_string();
-        let error = FaceFields::parse(body.as_bytes()).unwrap_err();
-        assert_eq!(error, FaceError::FormulaUnsupported);
-        assert_eq!(
-            (error.to_string().as_str(), error.code()),
-            (FORMULA_REFUSAL, ErrorCode::InvalidRequest)
-        );
-    }
+    update(&mut changed, r#"{"facts": {"AGE": null, "religion": null}}"#);
+    assert_eq!((changed.facts.get("age"), changed.facts.len()), (None, 1), "null forgets a fact");
 }
 
 #[test]

@@ -5,11 +5,14 @@
 //! that fields nobody here knows pass untouched.
 
 mod parse;
+mod placeholders;
 mod splice;
 
 pub(crate) use parse::{
     body_text, message_list, optional_bool, positive, required, required_model, top_level,
 };
+
+pub use placeholders::Placeholders;
 
 use std::ops::Range;
 
