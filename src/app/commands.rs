@@ -34,8 +34,8 @@ const INTERRUPTED: u8 = 130;
 pub async fn execute(cli: Cli) -> ExitCode {
     let settings = cli.settings.clone();
     match cli.command() {
-        Command::Serve => serve(settings).await,
-        Command::Chat(chat) => chat_command::run(settings, chat).await,
+        Command::Serve => Box::pin(serve(settings)).await,
+        Command::Chat(chat) => Box::pin(chat_command::run(settings, chat)).await,
         Command::Admin(command) => match request_of(command) {
             Ok((request, json)) => admin(&settings, request, json).await,
             Err(problem) => {

@@ -82,7 +82,7 @@ impl Flows {
         let face_id = target.face.as_ref().map(|face| face.id);
         let telling = Telling::default();
         let question = Question { request, target, background, face_id, idem, telling };
-        self.run_chat(caller, question, trace).await
+        Box::pin(self.run_chat(caller, question, trace)).await
     }
 
     /// Holds, sends and reads the answer as far as [`Flows::chat`] says.

@@ -25,6 +25,8 @@ async fn face(store: &TestStore, account_id: AccountId, name: &str, formula: boo
         facts: "{}".to_owned(),
         default_model: None,
         default_tools: Vec::new(),
+        description: None,
+        profile_addendum: None,
         formula: formula.then(|| "a | b".to_owned()),
     };
     let new = NewFace { id: FaceId::generate(), account_id, content };
