@@ -45,7 +45,7 @@ const FILL_ROWS: i64 = 500_000;
 /// Holds that are too young for the sums.
 const TAIL: i64 = 100_000;
 /// Holds in one step of the rollup.
-const STEP: u32 = 5_000;
+const STEP: u32 = 1_000;
 /// Readings of each kind.
 const READINGS: usize = 20;
 

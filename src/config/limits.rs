@@ -102,8 +102,8 @@ pub struct Limits {
     #[arg(long, env = "FACES_USAGE_ROLLUP_INTERVAL_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub usage_rollup_interval_ms: u64,
 
-    /// Requests added to the usage by day in one transaction (it holds up other writers of an SQLite file for about a millisecond per 1,000)
-    #[arg(long, env = "FACES_USAGE_ROLLUP_ROWS_MAX", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Requests added to the usage by day in one transaction (while it writes, other writers of an SQLite file wait: up to tens of milliseconds per 1,000)
+    #[arg(long, env = "FACES_USAGE_ROLLUP_ROWS_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub usage_rollup_rows_max: u32,
 
     /// How long an Idempotency-Key is kept, ms (a client's retries end long before)
