@@ -61,6 +61,46 @@ impl NanoUsd {
     }
 }
 
+impl NanoUsd {
+    /// Reads the text of a JSON number exactly, with an exponent too: clients that keep amounts in
+    /// floats write `1e-05`.
+    ///
+    /// # Errors
+    /// [`ParseMoneyError`]: never rounds.
+    ///
+    /// # Examples
+    /// ```
+    /// use faces::domain::NanoUsd;
+    /// assert_eq!(NanoUsd::from_json_number("1e-05").unwrap(), NanoUsd(10_000));
+    /// assert_eq!(NanoUsd::from_json_number("2.5E1").unwrap(), NanoUsd(25_000_000_000));
+    /// ```
+    pub fn from_json_number(text: &str) -> Result<Self, ParseMoneyError> {
+        let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return text.parse() };
+        let malformed = || ParseMoneyError::Malformed(text.chars().take(40).collect());
+        // Beyond these an amount is 0, or not one.
+        let exponent: i8 = exponent.parse().map_err(|_| malformed())?;
+        if !mantissa.is_ascii() {
+            return Err(malformed());
+        }
+        let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        if whole.is_empty() {
+            return Err(malformed());
+        }
+        let shift = usize::from(exponent.unsigned_abs());
+        let moved = if exponent < 0 {
+            let padded = format!("{whole:0>width$}", width = shift + 1);
+            let (before, after) = padded.split_at(padded.len() - shift);
+            format!("{sign}{before}.{after}{fraction}")
+        } else {
+            let padded = format!("{fraction:0<shift$}");
+            let (before, after) = padded.split_at(shift);
+            format!("{sign}{whole}{before}.{after}0")
+        };
+        moved.parse()
+    }
+}
+
 impl fmt::Display for NanoUsd {
     /// Decimal USD, exact, without trailing zeros, at least one digit before the point.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +211,32 @@ mod tests {
         assert!(matches!("9223372037".parse::<NanoUsd>(), Err(ParseMoneyError::TooLarge(_))));
     }
 
+    #[test]
+    fn an_exponent_moves_the_point_and_nothing_else() {
+        for (text, nano) in [
+            ("5", 5_000_000_000),
+            ("5.25", 5_250_000_000),
+            ("1e-9", 1),
+            ("1.5e-8", 15),
+            ("12.5e-1", 1_250_000_000),
+            ("1.25e+1", 12_500_000_000),
+            ("-3E0", -3_000_000_000),
+            ("0e9", 0),
+            ("9.223372036854775807e9", i64::MAX),
+        ] {
+            assert_eq!(NanoUsd::from_json_number(text), Ok(NanoUsd(nano)), "{text}");
+        }
+        for text in ["1e-10", "1e100", "1e1000", "e5", "1e", "1e5.5", "é1e-2", "1é1e2"] {
+            assert!(NanoUsd::from_json_number(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_json_number_is_read_or_refused_without_a_panic(text in ".{0,12}[eE]?[-+0-9]{0,5}") {
+            let _ = NanoUsd::from_json_number(&text);
+        }
+
         #[test]
         fn display_and_parse_are_inverse(nano in (i64::MIN + 1)..=i64::MAX) {
             let amount = NanoUsd(nano);
