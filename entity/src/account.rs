@@ -18,6 +18,11 @@ pub struct Model {
     /// Name of its plan; `None` is the first one of the configuration.
     #[sea_orm(column_type = "Text", nullable)]
     pub plan: Option<String>,
+    /// 1: a failed call of a linked provider may be paid by the account; else 0.
+    pub api_fallback: i16,
+    /// Model of its faces that have none of their own; `None` for the server's.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub default_model: Option<String>,
     /// Its credentials.
     #[sea_orm(has_many)]
     pub api_keys: HasMany<super::api_key::Entity>,

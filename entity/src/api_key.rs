@@ -37,6 +37,15 @@ pub struct Model {
     pub budget_nanousd: Option<i64>,
     /// 1 none, 2 daily, 3 weekly, 4 monthly; set with the budget.
     pub budget_window: Option<i16>,
+    /// JSON list of scopes; `None` is `["v1:*"]`.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub scopes: Option<String>,
+    /// Microseconds, UTC, to the minute or so; `None` while it was never used.
+    pub last_used_at: Option<i64>,
+    /// Microseconds, UTC: what it spent is counted from here; `None` for all the time.
+    pub spent_since: Option<i64>,
+    /// Nano-USD that it had spent in all by then.
+    pub spent_before: i64,
     /// The owner.
     #[sea_orm(belongs_to, from = "account_id", to = "id")]
     pub account: BelongsTo<super::account::Entity>,

@@ -12,6 +12,7 @@
 //! written and read in sets, by raw statements of `storage::ledger`.
 
 pub mod account;
+pub mod account_login;
 pub mod api_key;
 pub mod billing_event;
 pub mod face;
@@ -19,3 +20,4 @@ pub mod face_primitive;
 pub mod ledger_account;
 pub mod ledger_price;
 pub mod ledger_transfer;
+pub mod server_secret;

@@ -21,6 +21,7 @@ mod m20261126_000005_extend_ledger;
 mod m20261126_000006_create_ledger_idem;
 mod m20261126_000007_add_key_budget;
 mod m20261126_000008_create_ledger_seal;
+mod m20261126_000009_add_logins;
 mod m20261126_000010_add_face_texts;
 mod m20261126_000011_create_compile;
 mod m20261126_000012_create_face_centroid;
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000006_create_ledger_idem::Migration),
             Box::new(m20261126_000007_add_key_budget::Migration),
             Box::new(m20261126_000008_create_ledger_seal::Migration),
+            Box::new(m20261126_000009_add_logins::Migration),
             Box::new(m20261126_000010_add_face_texts::Migration),
             Box::new(m20261126_000011_create_compile::Migration),
             Box::new(m20261126_000012_create_face_centroid::Migration),

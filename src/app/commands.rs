@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, BufRead, Read, Write},
     process::ExitCode,
 };
 
@@ -20,7 +20,7 @@ use crate::{
         Settings, TopUpArgs,
     },
     domain::{BudgetWindow, KeyBudget},
-    flows::{Platform, admin::AdminRequest},
+    flows::admin::{AdminRequest, NewPassword},
     storage::DbRole,
     telemetry,
 };
@@ -29,6 +29,9 @@ use crate::{
 pub(super) const FAILED: u8 = 1;
 /// Exit code after a second signal: 128 + SIGINT, as shells show it.
 const INTERRUPTED: u8 = 130;
+
+/// Longest line that is read from standard input, bytes: no password is longer.
+const LINE_BYTES_MAX: u64 = 8_192;
 
 /// Does what the command line says.
 pub async fn execute(cli: Cli) -> ExitCode {
@@ -153,8 +156,7 @@ pub(super) async fn administer(
     let catalog = server::catalog(settings).map_err(refused)?;
     let plans =
         Plans::load(settings.plans_file.as_deref()).map_err(|error| refused(error.into()))?;
-    let (catalog, limits) = (std::sync::Arc::new(catalog), settings.limits.clone());
-    let platform = Platform::new(db.clone(), catalog, limits, plans);
+    let platform = server::platform(&db, std::sync::Arc::new(catalog), plans, settings);
     let done = platform.administer(request).await;
     if let Err(error) = db.close().await {
         log::debug!(target: "faces::app", "the database was not closed: {error}");
@@ -167,7 +169,7 @@ pub(super) async fn administer(
 
 fn request_of(command: AdminCommand) -> Result<(AdminRequest, bool), String> {
     Ok(match command {
-        AdminCommand::Account(command) => account_request(command),
+        AdminCommand::Account(command) => account_request(command)?,
         AdminCommand::Key(command) => key_request(command),
         AdminCommand::Topup { account, usd, reference, json } => {
             (AdminRequest::TopUp { account, amount: usd, reference }, json)
@@ -183,8 +185,8 @@ fn request_of(command: AdminCommand) -> Result<(AdminRequest, bool), String> {
     })
 }
 
-fn account_request(command: AccountCommand) -> (AdminRequest, bool) {
-    match command {
+fn account_request(command: AccountCommand) -> Result<(AdminRequest, bool), String> {
+    Ok(match command {
         AccountCommand::Create { name, credit_usd, json } => {
             (AdminRequest::CreateAccount { name, credit: credit_usd }, json)
         }
@@ -201,7 +203,20 @@ fn account_request(command: AccountCommand) -> (AdminRequest, bool) {
         AccountCommand::Unfreeze { account, json } => {
             (AdminRequest::SetFrozen { account, frozen: false }, json)
         }
-    }
+        AccountCommand::SetPassword { account, email, json } => {
+            let password = NewPassword(read_line()?);
+            let email = email.map(|email| email.as_str().to_owned());
+            (AdminRequest::SetPassword { account, email, password }, json)
+        }
+    })
+}
+
+/// The first line of standard input, without its end.
+fn read_line() -> Result<String, String> {
+    let mut line = String::new();
+    let read = io::stdin().lock().take(LINE_BYTES_MAX).read_line(&mut line);
+    read.map_err(|error| format!("standard input can't be read: {error}"))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn key_request(command: KeyCommand) -> (AdminRequest, bool) {

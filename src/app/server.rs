@@ -24,7 +24,7 @@ use crate::{
     accounts::Accounts,
     config::{Plans, SettingError, Settings, providers as defaults},
     domain::clock,
-    flows::{Compiler, FlowOptions, Flows, Platform, demo::Demo},
+    flows::{Compiler, FlowOptions, Flows, IdentityOptions, Platform, demo::Demo},
     http::{self, EdgeState, HttpState},
     providers::{Catalog, CatalogOptions, Providers, key_variables},
     storage::{Db, DbOptions, DbRole},
@@ -46,7 +46,7 @@ pub struct App {
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
     admin: Option<JoinHandle<()>>,
-    background: [JoinHandle<()>; 2],
+    background: [JoinHandle<()>; 3],
     compiler: Compiler,
     compiling: JoinHandle<()>,
     flows: Flows,
@@ -96,9 +96,10 @@ impl App {
         let db = open(&settings, DbRole::Server).await?;
         let accounts =
             Accounts::start(db.clone(), &settings.limits, settings.ledger_policy).await?;
-        let platform = Platform::new(db.clone(), catalog, settings.limits.clone(), plans);
+        let platform = platform(&db, catalog, plans, &settings);
         let options = flow_options(&settings);
         let flows = Flows::start(platform, accounts.clone(), providers.clone(), options).await?;
+        flows.platform().prepare_tokens().await?;
         let demo = if settings.makes_demo() { flows.platform().make_demo().await? } else { None };
         let edge = Arc::new(EdgeState::new(settings.limits.inflight_requests_max));
         let state = http_state(&settings, &flows);
@@ -195,6 +196,7 @@ impl App {
             admin.abort();
         }
         self.background.iter().for_each(JoinHandle::abort);
+        self.flows.platform().write_key_uses().await;
         is_clean &= self.providers.drain(Duration::ZERO).await == 0;
         match self.accounts.drain().await {
             Ok(report) => is_clean &= report.holds_recovered == 0,
@@ -288,15 +290,6 @@ pub(super) fn catalog(settings: &Settings) -> Result<Catalog, StartError> {
     })?)
 }
 
-fn http_state(settings: &Settings, flows: &Flows) -> HttpState {
-    HttpState {
-        flows: flows.clone(),
-        body_bytes_max: settings.limits.body_bytes_max,
-        heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),
-        admin_key: settings.admin_key.clone(),
-    }
-}
-
 fn running_server(url: &str) -> RunningServer {
     let started = clock::now().seconds();
     RunningServer { url: url.to_owned(), pid: std::process::id(), started }
@@ -333,6 +326,34 @@ fn flow_options(settings: &Settings) -> FlowOptions {
     }
 }
 
+/// What handlers share.
+fn http_state(settings: &Settings, flows: &Flows) -> HttpState {
+    HttpState {
+        flows: flows.clone(),
+        body_bytes_max: settings.limits.body_bytes_max,
+        login_body_bytes_max: settings.limits.login_body_bytes_max,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),
+        admin_key: settings.admin_key.clone(),
+    }
+}
+
+/// The use cases that need no running ledger.
+pub(super) fn platform(
+    db: &Db,
+    catalog: Arc<Catalog>,
+    plans: Plans,
+    settings: &Settings,
+) -> Platform {
+    let identity = IdentityOptions {
+        takes_registrations: settings.takes_registrations(),
+        admin_email: settings.admin_email.clone(),
+        welcome_credit: settings.welcome_credit_usd,
+        jwt_secrets: settings.jwt_secrets.clone(),
+    };
+    Platform::new(db.clone(), catalog, settings.limits.clone(), plans, identity)
+}
+
 fn serve_admin(settings: &Settings, flows: &Flows) -> Result<JoinHandle<()>, StartError> {
     let socket = AdminSocket::bind(&settings.data_dir)
         .map_err(|source| StartError::DataDir { path: settings.data_dir.clone(), source })?;
@@ -340,10 +361,12 @@ fn serve_admin(settings: &Settings, flows: &Flows) -> Result<JoinHandle<()>, Sta
     Ok(actix_web::rt::spawn(async move { socket.serve(&platform).await }))
 }
 
-/// What goes on beside the requests until the stop: usage by day, changed rates.
-fn background(flows: &Flows) -> [JoinHandle<()>; 2] {
-    let (usage, rates) = (flows.platform().clone(), flows.platform().clone());
+/// What goes on beside the requests until the stop: usage by day, changed rates, last uses of keys.
+fn background(flows: &Flows) -> [JoinHandle<()>; 3] {
+    let [usage, rates, keys] =
+        [flows.platform(), flows.platform(), flows.platform()].map(Clone::clone);
     [
+        actix_web::rt::spawn(async move { keys.keep_key_uses().await }),
         actix_web::rt::spawn(async move { usage.roll_usage().await }),
         actix_web::rt::spawn(async move { rates.follow_rates().await }),
     ]

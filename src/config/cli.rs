@@ -9,7 +9,7 @@ use super::{
     Settings,
     ledger_cli::{LedgerCommand, TopUpArgs},
 };
-use crate::domain::{AccountId, BudgetWindow, FaceName, KeyId, NanoUsd, RateSetting};
+use crate::domain::{AccountId, BudgetWindow, EmailAddress, FaceName, KeyId, NanoUsd, RateSetting};
 
 /// Self-hosted, OpenAI-compatible server for personas with exact prepaid credits.
 ///
@@ -187,6 +187,23 @@ pub enum AccountCommand {
         /// Account to freeze
         #[arg(long, value_name = "ID")]
         account: AccountId,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set an account's password, read from the first line of standard input; ends its login tokens
+    ///
+    /// Servers follow within two seconds. An account that nobody can log in to yet needs --email.
+    #[command(
+        after_help = "Examples:\n  faces admin account set-password --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3\n  faces admin account set-password --account 0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3 --email ada@x.org"
+    )]
+    SetPassword {
+        /// Account to log in to
+        #[arg(long, value_name = "ID")]
+        account: AccountId,
+        /// Address to log in with, for an account that has none; else it stays as it is
+        #[arg(long, value_name = "EMAIL", value_parser = EmailAddress::parse)]
+        email: Option<EmailAddress>,
         /// Answer in JSON
         #[arg(long)]
         json: bool,
@@ -388,10 +405,10 @@ pub struct AuditArgs {
     pub json: bool,
 }
 
-fn usd_from_zero(text: &str) -> Result<NanoUsd, String> {
+pub(super) fn usd_from_zero(text: &str) -> Result<NanoUsd, String> {
     let amount: NanoUsd = text.parse().map_err(|error| format!("{error}"))?;
     if amount.is_negative() {
-        return Err("an opening credit can't be below 0".to_owned());
+        return Err("an account's first credit can't be below 0".to_owned());
     }
     Ok(amount)
 }

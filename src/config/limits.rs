@@ -218,6 +218,66 @@ pub struct Limits {
     #[arg(long, env = "FACES_FACE_CACHE_ENTRIES_MAX", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub face_cache_entries_max: u32,
 
+    /// Largest body of a login or registration, bytes (anybody may send one)
+    #[arg(long, env = "FACES_LOGIN_BODY_BYTES_MAX", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1_024..=1_048_576))]
+    pub login_body_bytes_max: u64,
+
+    /// Life of a login token, ms
+    #[arg(long, env = "FACES_LOGIN_TOKEN_MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(1_000..=31_536_000_000))]
+    pub login_token_ms: u64,
+
+    /// Longest password, bytes (all of it is hashed)
+    #[arg(long, env = "FACES_PASSWORD_BYTES_MAX", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4_096))]
+    pub password_bytes_max: u32,
+
+    /// Memory of one argon2id hash, KiB (19 MiB with 2 passes is what OWASP asks for at least; raising it makes guessing dearer)
+    #[arg(long, env = "FACES_PASSWORD_MEMORY_KIB", default_value_t = 19_456, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub password_memory_kib: u32,
+
+    /// Passes of one argon2id hash over its memory
+    #[arg(long, env = "FACES_PASSWORD_PASSES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub password_passes: u32,
+
+    /// Passwords hashed at once (each takes a core and FACES_PASSWORD_MEMORY_KIB)
+    #[arg(long, env = "FACES_PASSWORD_HASHES_MAX", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub password_hashes_max: u32,
+
+    /// Passwords waiting to be hashed; more get 503 with Retry-After
+    #[arg(long, env = "FACES_PASSWORD_QUEUE_MAX", default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub password_queue_max: u32,
+
+    /// Time over which attempts to log in or register are counted, ms (each server counts for itself)
+    #[arg(long, env = "FACES_LOGIN_WINDOW_MS", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
+    pub login_window_ms: u64,
+
+    /// Logins from one address in that time; more get 429 with Retry-After (an office shares an address)
+    #[arg(long, env = "FACES_LOGINS_PER_ADDRESS_MAX", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub logins_per_address_max: u32,
+
+    /// Failed logins of one account in that time, from anywhere; more get 429 with Retry-After
+    #[arg(long, env = "FACES_LOGIN_FAILURES_PER_ACCOUNT_MAX", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub login_failures_per_account_max: u32,
+
+    /// Registrations from one address in that time; more get 429 with Retry-After
+    #[arg(long, env = "FACES_REGISTRATIONS_PER_ADDRESS_MAX", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub registrations_per_address_max: u32,
+
+    /// Addresses and accounts whose attempts are counted; beyond it the counts of some are forgotten
+    #[arg(long, env = "FACES_LOGIN_THROTTLE_ENTRIES_MAX", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub login_throttle_entries_max: u32,
+
+    /// Accounts whose logins are kept in memory
+    #[arg(long, env = "FACES_LOGIN_CACHE_ENTRIES_MAX", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub login_cache_entries_max: u32,
+
+    /// Keys of one account that are not revoked
+    #[arg(long, env = "FACES_KEYS_PER_ACCOUNT_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub keys_per_account_max: u32,
+
+    /// Interval in which it is written when keys were used last, ms (of each key at most once a minute)
+    #[arg(long, env = "FACES_KEY_USES_FLUSH_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub key_uses_flush_ms: u64,
+
     /// Database connections (PostgreSQL; SQLite has one writer and this many readers, at most 4)
     #[arg(long, env = "FACES_DB_CONNECTIONS_MAX", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1_000))]
     pub db_connections_max: u32,

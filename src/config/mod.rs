@@ -39,7 +39,7 @@ pub use limits::Limits;
 pub use load::{CliError, SettingError};
 pub use plans::{Plan, Plans};
 pub use providers::ProviderSettings;
-pub use settings::{DemoMode, LeasePolicy, Settings, TopUpMode};
+pub use settings::{DemoMode, LeasePolicy, RegistrationMode, Settings, TopUpMode};
 
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,16 @@ use std::{
 };
 
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{DatabaseUrl, Limits, ProviderSettings};
+use super::{DatabaseUrl, Limits, ProviderSettings, cli::usd_from_zero};
+use crate::domain::{EmailAddress, NanoUsd};
 
 /// Shortest `FACES_ADMIN_KEY`, characters: below it, it could be guessed.
 const ADMIN_KEY_CHARS_MIN: usize = 16;
+/// Shortest secret of login tokens, characters (RFC 7518, section 3.2: as long as the hash).
+const JWT_SECRET_CHARS_MIN: usize = 32;
 
 /// Shortest secret of `FACES_WEBHOOK_SECRETS`, characters: below it, it could be guessed.
 const WEBHOOK_SECRET_CHARS_MIN: usize = 16;
@@ -72,6 +76,25 @@ pub struct Settings {
     /// TOML file of plans (name, price, face_limit, compile_tokens, period_days); unset: one plan `free` without bounds
     #[arg(long, env = "FACES_PLANS_FILE", value_name = "FILE")]
     pub plans_file: Option<PathBuf>,
+    /// Who may register over HTTP: auto (anybody when listening on loopback, else nobody), open (anybody), closed (nobody)
+    #[arg(long, env = "FACES_REGISTRATION", value_name = "MODE", default_value = "auto")]
+    pub registration: RegistrationMode,
+
+    /// E-mail address of the administrator: the account that logs in with it has is_admin. Addresses are not verified, so register it before others can
+    #[arg(long, env = "FACES_ADMIN_EMAIL", value_name = "EMAIL", value_parser = EmailAddress::parse)]
+    pub admin_email: Option<EmailAddress>,
+
+    /// Credit that each account which registers is given, USD
+    #[arg(long, env = "FACES_WELCOME_CREDIT_USD", value_name = "USD", default_value = "0", value_parser = usd_from_zero)]
+    pub welcome_credit_usd: NanoUsd,
+
+    /// Secrets of login tokens, at least 32 characters each, separated by commas: the first signs, all verify; unset: the servers of a database share a random one that it keeps
+    #[arg(long, env = "FACES_JWT_SECRETS", value_name = "SECRETS", hide_env_values = true, value_delimiter = ',', value_parser = jwt_secret)]
+    pub jwt_secrets: Vec<SecretString>,
+
+    /// Proxies before this server, addresses or networks separated by commas (10.0.0.0/8,::1): what they say in X-Forwarded-For is believed when logins are counted by address
+    #[arg(long, env = "FACES_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
 
     /// HTTP worker threads; unset: one per available core
     #[arg(long, env = "FACES_WORKERS", value_name = "THREADS", value_parser = worker_count)]
@@ -131,6 +154,17 @@ pub enum DemoMode {
     Off,
 }
 
+/// Who may register over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RegistrationMode {
+    /// Anybody when the server listens on loopback, else nobody.
+    Auto,
+    /// Anybody.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
 impl Settings {
     /// The log filter when nothing else is said (commands other than `serve` then show warnings
     /// only).
@@ -157,6 +191,16 @@ impl Settings {
         match self.demo {
             DemoMode::Auto | DemoMode::On => self.listen.ip().is_loopback(),
             DemoMode::Off => false,
+        }
+    }
+
+    /// Whether accounts may be made over HTTP.
+    #[must_use]
+    pub fn takes_registrations(&self) -> bool {
+        match self.registration {
+            RegistrationMode::Auto => self.listen.ip().is_loopback(),
+            RegistrationMode::Open => true,
+            RegistrationMode::Closed => false,
         }
     }
 
@@ -199,6 +243,24 @@ fn webhook_secret(text: &str) -> Result<SecretString, String> {
         ));
     }
     Ok(SecretString::from(secret))
+}
+
+fn jwt_secret(text: &str) -> Result<SecretString, String> {
+    let secret = SecretString::from(text.trim());
+    if secret.expose_secret().chars().count() < JWT_SECRET_CHARS_MIN {
+        return Err(format!(
+            "one of them has fewer than {JWT_SECRET_CHARS_MIN} characters; make one with: openssl rand -hex 32"
+        ));
+    }
+    Ok(secret)
+}
+
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let text = text.trim();
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).map_err(
+        |_| "each must be an address or a network, for example 127.0.0.1, 10.0.0.0/8 or fd00::/8",
+    )
 }
 
 fn worker_count(text: &str) -> Result<NonZeroUsize, &'static str> {

@@ -172,6 +172,7 @@ fn debug_and_help_never_show_a_secret() {
         ("FIREWORKS_API_KEY", "sk-planted"),
         ("FACES_API_KEY", "sk-planted"),
         ("MY_OWN_KEY", "sk-planted"),
+        ("FACES_JWT_SECRETS", "planted-0123456789-0123456789-0123456789"),
     ];
     let cli = parse(&["chat", "alice", "hello"], &secrets).unwrap();
     let shown = format!("{cli:?} {:#?}", cli.settings);

@@ -24,6 +24,15 @@ impl UnixMicros {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
+    /// As JSON shows it: `2026-11-27T00:00:00Z`. A time beyond the year 9999 is shown as its last
+    /// second.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        let seconds = self.seconds().rem_euclid(86_400);
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        format!("{}T{hour:02}:{minute:02}:{second:02}Z", self.date())
+    }
+
     /// Its day, UTC. A time beyond the year 9999 counts as that year's last day.
     pub(super) fn date(self) -> Date {
         OffsetDateTime::from_unix_timestamp(self.seconds()).map_or(Date::MAX, OffsetDateTime::date)

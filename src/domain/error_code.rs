@@ -113,6 +113,10 @@ error_codes! {
     AlreadyCompleted = "already_completed", 409, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// Missing, malformed, unknown, expired or revoked credential.
     Unauthenticated = "invalid_api_key", 401, Auth, false, Info, "invalid_request_error", "authentication_error";
+    /// No account has this e-mail address with this password.
+    InvalidLogin = "invalid_login", 401, Auth, false, Info, "invalid_request_error", "authentication_error";
+    /// Too many attempts to log in or register.
+    TooManyAttempts = "too_many_attempts", 429, Limit, true, Info, "rate_limit_error", "rate_limit_error";
     /// The key may not use this face.
     FaceNotAllowed = "face_not_allowed", 403, Auth, false, Info, "invalid_request_error", "permission_error";
     /// The key may not use this model.

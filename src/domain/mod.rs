@@ -10,7 +10,7 @@
 //! silent wrap; the direction of each rounding is in the function's name.
 //!
 //! Invariants are tested beside the code (`money.rs`, `price.rs`, `model_name.rs`,
-//! `budget.rs`, `calendar.rs`, `compile.rs`, `rate.rs`, `scope.rs`).
+//! `budget.rs`, `calendar.rs`, `compile.rs`, `login.rs`, `rate.rs`, `scope.rs`).
 
 pub mod api_key;
 pub mod budget;
@@ -20,6 +20,7 @@ pub mod compile;
 pub mod error_code;
 pub mod ids;
 pub mod ledger;
+pub mod login;
 pub mod model_name;
 pub mod money;
 pub mod price;
@@ -34,6 +35,7 @@ pub use error_code::ErrorCode;
 pub use ids::{
     AccountId, FaceId, HoldId, InstanceId, KeyId, PriceId, RequestId, SourceId, TransferId,
 };
+pub use login::{EmailAddress, PasswordFault, Username};
 pub use model_name::{FACE_NAME_CHARS_MAX, FaceName, ModelSelector};
 pub use money::NanoUsd;
 pub use price::{ChargeRate, TokenPrices};

@@ -45,6 +45,8 @@ impl Access {
 pub struct Scopes(u8);
 
 impl Scopes {
+    /// Nothing at all.
+    pub const NONE: Self = Self(0);
     /// `v1:*`: what a key has that was given no scopes.
     pub const KEY: Self = Self(7);
     /// A login: all that a key may have, and [`Access::User`].
@@ -57,7 +59,7 @@ impl Scopes {
     /// # Errors
     /// The word that is not a scope.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
-        words.into_iter().try_fold(Self(0), |Self(bits), word| match word {
+        words.into_iter().try_fold(Self::NONE, |Self(bits), word| match word {
             "v1:*" => Ok(Self(bits | Self::KEY.0)),
             "v1:chat" => Ok(Self(bits | Access::Chat.bit())),
             "v1:read" => Ok(Self(bits | Access::Read.bit())),

@@ -1,11 +1,12 @@
-//! What an account's owner can read about it.
+//! What an account's owner can read about it. `email` and `username` are null where nobody can log
+//! in.
 
 use serde_json::{Value, json};
 
 use super::{Caller, Failure, Platform};
 use crate::{
     domain::{ErrorCode, ledger::FLAG_FROZEN},
-    storage::{accounts, accounts::AccountInfo, faces as storage_faces},
+    storage::{accounts, accounts::AccountInfo, faces as storage_faces, logins},
 };
 
 impl Platform {
@@ -17,19 +18,25 @@ impl Platform {
         let account = self.account(caller).await?;
         let has_first_face =
             storage_faces::count_faces(&self.inner.db, caller.account_id).await? > 0;
+        let login = logins::find_login(&self.inner.db, caller.account_id).await?;
+        let is_admin =
+            login.as_ref().is_some_and(|login| self.inner.identity.is_admin(&login.email));
+        let plan = self.plan_of(caller.account_id).await?;
         let frozen = is_frozen(&account);
         Ok(json!({
             "user_id": account.id,
             "name": account.name,
-            "plan": "prepaid",
-            "subscription_status": null,
+            "email": login.as_ref().map(|login| &login.email),
+            "username": login.as_ref().map(|login| &login.username),
+            "plan": plan.name,
+            "subscription_status": "active",
             "has_payment_method": false,
             "has_first_face": has_first_face,
             "onboarding_complete": has_first_face,
             "balance_usd": account.row.balance().to_json_number(),
             "frozen": frozen,
             "is_frozen": frozen,
-            "is_admin": false,
+            "is_admin": is_admin,
         }))
     }
 

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AccountId, BudgetWindow, ErrorCode, FaceName, KeyBudget, KeyId, NanoUsd, RateSetting,
+        AccountId, BudgetWindow, EmailAddress, ErrorCode, FaceName, KeyBudget, KeyId, NanoUsd,
+        RateSetting,
         clock::{self, MICROS_PER_SECOND, UnixMicros},
         ledger::FLAG_FROZEN,
     },
@@ -27,7 +28,19 @@ pub(super) const LIST_PAGE: u32 = 500;
 pub(super) const LIST_MAX: usize = 100_000;
 /// Life of the key that `faces chat` makes for itself, s.
 const CHAT_KEY_LIFE_S: i64 = 600;
-const SECONDS_PER_DAY: i64 = 86_400;
+/// Seconds in a day.
+pub(super) const SECONDS_PER_DAY: i64 = 86_400;
+
+/// A password on its way to its hash; `Debug` never shows it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NewPassword(pub String);
+
+impl std::fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewPassword([REDACTED])")
+    }
+}
 
 /// One administrator's command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +86,15 @@ pub enum AdminRequest {
         requests: Option<RateSetting>,
         /// Tokens per minute.
         tokens: Option<RateSetting>,
+    },
+    /// Gives an account another password and ends its login tokens.
+    SetPassword {
+        /// Which account.
+        account: AccountId,
+        /// Address to log in with, for an account that has none.
+        email: Option<String>,
+        /// The new password.
+        password: NewPassword,
     },
     /// Makes an API key.
     CreateKey {
@@ -157,12 +179,7 @@ impl Platform {
                 Ok(account_json(&accounts::create_account(&self.inner.db, account).await?))
             }
             AdminRequest::ListAccounts => self.list_accounts().await,
-            AdminRequest::SetFrozen { account, frozen } => {
-                self.known_account(account).await?;
-                accounts::set_frozen(&self.inner.db, account, frozen).await?;
-                self.account_changed(account);
-                Ok(account_json(&self.known_account(account).await?))
-            }
+            AdminRequest::SetFrozen { account, frozen } => self.set_frozen(account, frozen).await,
             AdminRequest::SetKeyRate { key, requests, tokens } => {
                 keys::owner_of_key(&self.inner.db, key).await?.ok_or_else(|| no_key(key))?;
                 self.set_rates(key.0, requests, tokens).await
@@ -172,6 +189,9 @@ impl Platform {
                 self.set_rates(account.0, requests, tokens).await
             }
             AdminRequest::SetPlan { account, plan } => self.set_plan(account, plan).await,
+            AdminRequest::SetPassword { account, email, password } => {
+                self.give_password(account, email, password).await
+            }
             AdminRequest::CreateKey {
                 account,
                 name,
@@ -185,7 +205,9 @@ impl Platform {
                     expires_in_days.map(|days| in_seconds(i64::from(days) * SECONDS_PER_DAY));
                 let allowed_faces = allowed_faces
                     .map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
-                let terms = KeyTerms { name, expires_at, allowed_faces, allowed_models, budget };
+                let unlimited = KeyTerms::named(&name);
+                let terms =
+                    KeyTerms { expires_at, allowed_faces, allowed_models, budget, ..unlimited };
                 self.make_key(account, terms).await
             }
             AdminRequest::ChangeBudget { key, limit, window } => {
@@ -217,6 +239,30 @@ impl Platform {
             AdminRequest::CreateChatKey { face } => self.chat_key(face).await,
             AdminRequest::AuditIncremental => Ok(self.audit(AuditMode::Incremental).await?.report),
         }
+    }
+
+    async fn set_frozen(&self, account: AccountId, frozen: bool) -> Result<Value, Failure> {
+        self.known_account(account).await?;
+        accounts::set_frozen(&self.inner.db, account, frozen).await?;
+        self.account_changed(account);
+        Ok(account_json(&self.known_account(account).await?))
+    }
+
+    async fn give_password(
+        &self,
+        account: AccountId,
+        email: Option<String>,
+        NewPassword(password): NewPassword,
+    ) -> Result<Value, Failure> {
+        self.known_account(account).await?;
+        let email = email.as_deref().map(EmailAddress::parse).transpose();
+        let email = email.map_err(|rule| Failure::invalid("email", rule))?;
+        let login = self.set_password(account, email, password.into()).await?;
+        Ok(json!({
+            "account": login.account_id,
+            "email": login.email,
+            "username": login.username,
+        }))
     }
 
     async fn top_up(
@@ -283,7 +329,8 @@ impl Platform {
     }
 }
 
-fn in_seconds(seconds: i64) -> UnixMicros {
+/// The time so many seconds from now.
+pub(super) fn in_seconds(seconds: i64) -> UnixMicros {
     UnixMicros(clock::now().0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
 }
 

@@ -1,8 +1,9 @@
 //! What a key may spend, and what it is told when that is not enough.
 
 use super::{Failure, failure::Funds};
-use crate::domain::{
-    AccountId, NanoUsd, clock::UnixMicros, error_code::FundsReason, ledger::AccountRow,
+use crate::{
+    domain::{AccountId, NanoUsd, clock::UnixMicros, error_code::FundsReason, ledger::AccountRow},
+    storage::{keys::KeyInfo, ledger::CapWindow},
 };
 
 /// The budget of a caller's key in the window that runs.
@@ -16,6 +17,15 @@ pub struct CallerBudget {
     pub spent: NanoUsd,
     /// When the next window begins; `None` for never.
     pub resets_at: Option<UnixMicros>,
+}
+
+/// The window in which what a key spends at `now` counts, and when it ends. An owner who has its
+/// spending counted anew (`spent_since`) begins another window in the middle of the one that runs.
+pub(super) fn window_of(key: &KeyInfo, now: UnixMicros) -> Option<(CapWindow, Option<UnixMicros>)> {
+    let window = key.budget?.window;
+    let bounds = window.bounds(now);
+    let start = key.spent_since.map_or(bounds.start, |since| bounds.start.max(since));
+    Some((CapWindow { key_id: key.id, window, start }, bounds.end))
 }
 
 impl CallerBudget {

@@ -1,4 +1,4 @@
-//! Keys and faces in memory, so that a warm request asks the database nothing.
+//! Keys, logins and faces in memory, so that a warm request asks the database nothing.
 //!
 //! An entry is believed for `cache_ttl_ms`; after that one small query revalidates it. Changes
 //! made through this process are seen at once; changes made by another instance or a command
@@ -8,14 +8,14 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use quick_cache::sync::Cache;
 
-use super::CallerBudget;
+use super::{CallerBudget, budget::window_of, key_uses::KeyUses};
 use crate::{
     config::Limits,
     domain::{AccountId, ApiKeyHash, ApiKeySecret, FaceId, FaceName, clock::UnixMicros},
@@ -25,7 +25,7 @@ use crate::{
         faces::{FaceRow, OperandVersion},
         keys,
         keys::KeyInfo,
-        ledger,
+        ledger, logins,
     },
 };
 
@@ -37,7 +37,9 @@ pub(super) struct Directory {
     pub(super) db: Db,
     time_to_live: Duration,
     persona_tokens_max: u32,
-    keys: Cache<ApiKeyHash, CachedKey>,
+    keys: Cache<ApiKeyHash, Arc<KnownKey>>,
+    uses: KeyUses,
+    logins: Cache<AccountId, CachedLogin>,
     faces: Cache<(AccountId, FaceKey), CachedFace>,
     /// Whether an account is blocked, and when that was read.
     blocked: Cache<AccountId, (bool, Instant)>,
@@ -54,14 +56,25 @@ impl std::fmt::Debug for Directory {
     }
 }
 
-#[derive(Clone)]
-struct CachedKey {
-    key: Arc<KeyInfo>,
-    budget: Option<CallerBudget>,
+/// A key as it was read a moment ago.
+pub(super) struct KnownKey {
+    /// The key.
+    pub(super) key: KeyInfo,
+    /// Its budget in the window that runs.
+    pub(super) budget: Option<CallerBudget>,
+    /// When its use was noted last, microseconds.
+    used: AtomicI64,
     loaded: Instant,
 }
 
-impl CachedKey {
+/// The token epoch of an account; `None` when it has no login.
+#[derive(Clone, Copy)]
+struct CachedLogin {
+    epoch: Option<i64>,
+    loaded: Instant,
+}
+
+impl KnownKey {
     /// Whether the window of its budget is over.
     fn is_over(&self, now: UnixMicros) -> bool {
         self.budget.and_then(|budget| budget.resets_at).is_some_and(|end| end <= now)
@@ -75,6 +88,8 @@ pub(super) struct LoadedFace {
     pub(super) id: FaceId,
     /// Its own choice of model.
     pub(super) default_model: Option<String>,
+    /// Its account's choice.
+    pub(super) account_model: Option<String>,
     /// Its prompt composer.
     pub(super) persona: Arc<Persona>,
     pub(super) version: i64,
@@ -113,6 +128,8 @@ impl Directory {
             time_to_live: Duration::from_millis(limits.cache_ttl_ms),
             persona_tokens_max: limits.persona_tokens_max,
             keys: Cache::new(entries(limits.key_cache_entries_max)),
+            uses: KeyUses::new(entries(limits.key_cache_entries_max)),
+            logins: Cache::new(entries(limits.login_cache_entries_max)),
             faces: Cache::new(entries(limits.face_cache_entries_max)),
             blocked: Cache::new(entries(limits.key_cache_entries_max)),
             changes: Box::new([const { AtomicU64::new(0) }; CHANGE_COUNTERS]),
@@ -127,29 +144,57 @@ impl Directory {
         &self,
         secret: &ApiKeySecret,
         now: UnixMicros,
-    ) -> Result<Option<(Arc<KeyInfo>, Option<CallerBudget>)>, StorageError> {
+    ) -> Result<Option<Arc<KnownKey>>, StorageError> {
         let hash = secret.hash();
-        let cached = self
-            .keys
-            .get(&hash)
-            .filter(|entry| entry.loaded.elapsed() < self.time_to_live && !entry.is_over(now));
+        let cached = self.keys.get(&hash);
+        let is_fresh = |entry: &Arc<KnownKey>| {
+            entry.loaded.elapsed() < self.time_to_live && !entry.is_over(now)
+        };
         let entry = match cached {
-            Some(entry) => entry,
-            None => {
+            Some(entry) if is_fresh(&entry) => entry,
+            stale => {
                 let loaded = Instant::now();
                 let Some(key) = keys::find_key_by_hash(&self.db, hash).await? else {
                     self.keys.remove(&hash);
                     return Ok(None);
                 };
                 let budget = self.budget_of(&key, now).await?;
-                let entry = CachedKey { key: Arc::new(key), budget, loaded };
-                self.keys.insert(hash, entry.clone());
+                let noted = stale.map_or(0, |entry| entry.used.load(Ordering::Relaxed));
+                let used = key.last_used_at.map_or(0, |at| at.0).max(noted);
+                let entry = Arc::new(KnownKey { key, budget, used: AtomicI64::new(used), loaded });
+                self.keys.insert(hash, Arc::clone(&entry));
                 entry
             }
         };
-        let CachedKey { key, budget, .. } = entry;
-        let expired = key.expires_at.is_some_and(|expires_at| expires_at <= now);
-        Ok((key.revoked_at.is_none() && !expired).then_some((key, budget)))
+        let expired = entry.key.expires_at.is_some_and(|expires_at| expires_at <= now);
+        if entry.key.revoked_at.is_some() || expired {
+            return Ok(None);
+        }
+        self.uses.note(entry.key.id, &entry.used, now);
+        Ok(Some(entry))
+    }
+
+    /// When keys were used, to be written by [`KeyUses::write`].
+    pub(super) fn uses(&self) -> &KeyUses {
+        &self.uses
+    }
+
+    /// The token epoch of an account, `None` when it has no login.
+    pub(super) async fn token_epoch(&self, id: AccountId) -> Result<Option<i64>, StorageError> {
+        if let Some(entry) = self.logins.get(&id)
+            && entry.loaded.elapsed() < self.time_to_live
+        {
+            return Ok(entry.epoch);
+        }
+        let loaded = Instant::now();
+        let epoch = logins::find_login(&self.db, id).await?.map(|login| login.token_epoch);
+        self.logins.insert(id, CachedLogin { epoch, loaded });
+        Ok(epoch)
+    }
+
+    /// Forgets the login of an account that was changed here.
+    pub(super) fn forget_login(&self, id: AccountId) {
+        self.logins.remove(&id);
     }
 
     /// The account of a key's budget in the window that runs, made when this is its first request,
@@ -162,14 +207,13 @@ impl Directory {
         let Some(budget) = key.budget.filter(|_| key.revoked_at.is_none()) else {
             return Ok(None);
         };
-        let bounds = budget.window.bounds(now);
-        let cap = ledger::CapWindow { key_id: key.id, window: budget.window, start: bounds.start };
+        let Some((cap, resets_at)) = window_of(key, now) else { return Ok(None) };
         let row = ledger::ensure_cap(&self.db, key.account_id, cap, budget.limit).await?;
         Ok(Some(CallerBudget {
             cap_id: row.account_id,
             limit: budget.limit,
             spent: row.spent(),
-            resets_at: bounds.end,
+            resets_at,
         }))
     }
 
@@ -194,11 +238,11 @@ impl Directory {
                     && face.id == version.id
                     && self.is_made_of(account_id, &face.operands).await? =>
             {
-                Some(face)
+                Some(LoadedFace { account_model: version.account_model, ..face })
             }
-            (Some(_), _) => {
+            (Some(version), _) => {
                 match storage::faces::find_face(&self.db, account_id, username).await? {
-                    Some(row) => Some(self.prepare(row).await?),
+                    Some(row) => Some(self.prepare(row, version.account_model).await?),
                     None => None,
                 }
             }
@@ -262,12 +306,21 @@ impl Directory {
         self.blocked.remove(&account_id);
     }
 
+    /// Forgets all faces of an account whose preferences were changed here.
+    pub(super) fn forget_faces(&self, account_id: AccountId) {
+        self.faces.retain(|(owner, _), _| *owner != account_id);
+    }
+
     /// Forgets every key (one was changed here; keys are looked up by hash, changed by id).
     pub(super) fn forget_keys(&self) {
         self.keys.clear();
     }
 
-    async fn prepare(&self, row: FaceRow) -> Result<LoadedFace, super::Failure> {
+    async fn prepare(
+        &self,
+        row: FaceRow,
+        account_model: Option<String>,
+    ) -> Result<LoadedFace, super::Failure> {
         let (id, default_model, version) = (row.id, row.default_model.clone(), row.version);
         let face = super::personas::face_from_row(row)?;
         let (persona, operands) = match &face.formula {
@@ -275,7 +328,7 @@ impl Directory {
             Some(_) => self.combined(face).await?,
         };
         let (persona, operands) = (Arc::new(persona), operands.into());
-        Ok(LoadedFace { id, default_model, persona, version, operands })
+        Ok(LoadedFace { id, default_model, account_model, persona, version, operands })
     }
 
     pub(super) async fn primitives(&self, id: FaceId) -> Result<Vec<Primitive>, super::Failure> {
@@ -309,7 +362,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::{
-        domain::{BudgetWindow, KeyBudget, KeyId, NanoUsd},
+        domain::{BudgetWindow, KeyBudget, KeyId, NanoUsd, Scopes},
         storage::{
             DatabaseUrl, DbOptions, DbRole,
             accounts::{CreditSource, NewAccount, create_account},
@@ -352,6 +405,7 @@ mod tests {
             allowed_faces: None,
             allowed_models: None,
             budget: Some(KeyBudget { limit: NanoUsd(5), window: BudgetWindow::Daily }),
+            scopes: Scopes::KEY,
         };
         insert_key(&db, key.clone()).await.unwrap();
         let limits = Limits { cache_ttl_ms, ..Limits::default() };
@@ -359,7 +413,7 @@ mod tests {
     }
 
     async fn budget_at(directory: &Directory, secret: &ApiKeySecret, now: i64) -> CallerBudget {
-        directory.key(secret, UnixMicros(now)).await.unwrap().unwrap().1.unwrap()
+        directory.key(secret, UnixMicros(now)).await.unwrap().unwrap().budget.unwrap()
     }
 
     #[tokio::test]
@@ -386,7 +440,26 @@ mod tests {
         let raised = budget_at(&directory, &secret, 0).await;
         assert_eq!((raised.cap_id, raised.limit), (before.cap_id, NanoUsd(9)));
         change_budget(&directory.db, key.id, None).await.unwrap();
-        let (_, budget) = directory.key(&secret, UnixMicros(0)).await.unwrap().unwrap();
-        assert_eq!(budget, None);
+        let known = directory.key(&secret, UnixMicros(0)).await.unwrap().unwrap();
+        assert_eq!(known.budget, None);
+    }
+
+    #[tokio::test]
+    async fn a_use_is_noted_at_most_once_a_minute() {
+        let place = tempfile::tempdir().unwrap();
+        let (directory, key, secret) = budgeted(place.path().join("faces.db"), 0).await;
+        let uses = |now: i64| {
+            let (directory, secret) = (&directory, &secret);
+            async move {
+                directory.key(secret, UnixMicros(now)).await.unwrap().unwrap();
+                directory.uses().write(&directory.db).await.unwrap()
+            }
+        };
+        let start = 10 * DAY_MICROS;
+        assert_eq!(uses(start).await, 1);
+        assert_eq!(uses(start + 59_999_999).await, 0, "although the key was read again");
+        assert_eq!(uses(start + 60_000_000).await, 1);
+        let kept = keys::find_key(&directory.db, key.account_id, key.id).await.unwrap().unwrap();
+        assert_eq!(kept.last_used_at, Some(UnixMicros(start + 60_000_000)));
     }
 }

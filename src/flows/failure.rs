@@ -30,8 +30,17 @@ pub struct Failure {
     pub headers: Vec<(String, String)>,
     /// The provider's own error code, when it gave one.
     pub upstream_code: Option<String>,
+    /// What few errors tell beyond that.
+    pub details: Option<Box<Details>>,
+}
+
+/// What an error tells beyond its text.
+#[derive(Debug, Clone)]
+pub enum Details {
     /// What the finished request of an idempotency key used and cost.
-    pub finished: Option<Box<Finished>>,
+    Finished(Finished),
+    /// Words for programs, as registrations have them (`EMAIL_EXISTS`).
+    Messages(Vec<&'static str>),
 }
 
 /// What a request that is over used and cost.
@@ -66,7 +75,7 @@ impl Failure {
             retry_after_ms: None,
             headers: Vec::new(),
             upstream_code: None,
-            finished: None,
+            details: None,
         }
     }
 

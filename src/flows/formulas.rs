@@ -109,6 +109,7 @@ impl Directory {
                 LoadedFace {
                     id,
                     default_model: None,
+                    account_model: None,
                     persona: persona.into(),
                     version: 0,
                     operands: operands.into(),

@@ -7,7 +7,12 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::{Caller, Failure, Flows, billing::Billing, failure::Finished, trace::RequestTrace};
+use super::{
+    Caller, Failure, Flows,
+    billing::Billing,
+    failure::{Details, Finished},
+    trace::RequestTrace,
+};
 use crate::{
     domain::{
         ErrorCode, NanoUsd,
@@ -133,6 +138,6 @@ pub(super) fn already_completed(finished: Finished) -> Failure {
          cost_usd); its answer was not kept, because it was streamed, large or cut short. Use a \
          new key to run it again.",
     );
-    failure.finished = Some(Box::new(finished));
+    failure.details = Some(Box::new(Details::Finished(finished)));
     failure
 }

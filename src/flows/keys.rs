@@ -1,4 +1,5 @@
-//! An administrator's keys: making them, listing them with what they spent, changing budgets.
+//! API keys: making them, what they spent, and an administrator's list of them. How their owners
+//! see them is `user_keys`'.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +8,17 @@ use serde_json::{Value, json};
 use super::{
     Failure, Platform,
     admin::{LIST_MAX, LIST_PAGE},
+    budget::window_of,
+    passwords::internal,
 };
 use crate::{
     domain::{
-        AccountId, ApiKeySecret, ErrorCode, KeyBudget, KeyId, NanoUsd,
+        AccountId, ApiKeySecret, ErrorCode, KeyBudget, KeyId, NanoUsd, Scopes,
         clock::{self, UnixMicros},
     },
     storage::{
         keys::{self, BudgetChange, KeyInfo, NewKey},
-        ledger::{self, CapWindow},
+        ledger,
     },
 };
 
@@ -32,36 +35,59 @@ pub(super) struct KeyTerms {
     pub(super) allowed_models: Option<Vec<String>>,
     /// What it may spend; `None` for all that its account has.
     pub(super) budget: Option<KeyBudget>,
+    /// What it may do.
+    pub(super) scopes: Scopes,
 }
 
 impl KeyTerms {
     /// A key without limits.
     pub(super) fn named(name: &str) -> Self {
-        let name = name.to_owned();
-        Self { name, expires_at: None, allowed_faces: None, allowed_models: None, budget: None }
+        Self {
+            name: name.to_owned(),
+            expires_at: None,
+            allowed_faces: None,
+            allowed_models: None,
+            budget: None,
+            scopes: Scopes::KEY,
+        }
     }
 }
 
 /// What keys have spent.
 #[derive(Debug, Default)]
-struct Spending {
+pub(super) struct Spending {
     /// In the window that runs, of keys with a budget that was used in it.
     windows: BTreeMap<KeyId, NanoUsd>,
     /// In all.
     totals: BTreeMap<KeyId, NanoUsd>,
 }
 
+impl Spending {
+    /// What a key spent in all.
+    pub(super) fn total(&self, key: &KeyInfo) -> NanoUsd {
+        self.totals.get(&key.id).copied().unwrap_or_default()
+    }
+
+    /// What counts against its budget: that of the window that runs. Without a budget: everything
+    /// since its owner had it counted anew, if ever.
+    pub(super) fn counted(&self, key: &KeyInfo) -> NanoUsd {
+        match key.budget {
+            Some(_) => self.windows.get(&key.id).copied().unwrap_or_default(),
+            None => NanoUsd(self.total(key).0.saturating_sub(key.spent_before.0).max(0)),
+        }
+    }
+}
+
 impl Platform {
-    pub(super) async fn make_key(
+    /// Makes a key; its secret is not kept.
+    pub(super) async fn new_key(
         &self,
         account_id: AccountId,
         terms: KeyTerms,
-    ) -> Result<Value, Failure> {
-        let secret = ApiKeySecret::generate().map_err(|error| {
-            log::error!(target: "faces::flows", "no randomness for a key: {error}");
-            Failure::new(ErrorCode::Internal, super::failure::INTERNAL_MESSAGE)
-        })?;
-        let KeyTerms { name, expires_at, allowed_faces, allowed_models, budget } = terms;
+    ) -> Result<(KeyInfo, ApiKeySecret), Failure> {
+        let secret = ApiKeySecret::generate()
+            .map_err(|error| internal(&format!("no randomness for a key: {error}")))?;
+        let KeyTerms { name, expires_at, allowed_faces, allowed_models, budget, scopes } = terms;
         let key = NewKey {
             id: KeyId::generate(),
             account_id,
@@ -72,18 +98,26 @@ impl Platform {
             allowed_faces,
             allowed_models,
             budget,
+            scopes,
         };
-        let id = key.id;
-        let prefix = key.prefix.clone();
-        keys::insert_key(&self.inner.db, key).await?;
+        Ok((keys::insert_key(&self.inner.db, key).await?, secret))
+    }
+
+    /// Makes a key and tells it to an administrator.
+    pub(super) async fn make_key(
+        &self,
+        account_id: AccountId,
+        terms: KeyTerms,
+    ) -> Result<Value, Failure> {
+        let (key, secret) = self.new_key(account_id, terms).await?;
         Ok(json!({
-            "id": id,
+            "id": key.id,
             "key": secret.expose(),
-            "key_prefix": prefix,
+            "key_prefix": key.prefix,
             "account": account_id,
-            "expires_at": expires_at.map(UnixMicros::seconds),
-            "budget_usd": budget.map(|budget| budget.limit.to_json_number()),
-            "budget_window": budget.map(|budget| budget.window),
+            "expires_at": key.expires_at.map(UnixMicros::seconds),
+            "budget_usd": key.budget.map(|budget| budget.limit.to_json_number()),
+            "budget_window": key.budget.map(|budget| budget.window),
         }))
     }
 
@@ -124,12 +158,13 @@ impl Platform {
         Ok(key_json(&key, &spending, now))
     }
 
-    async fn spending(&self, page: &[KeyInfo], now: UnixMicros) -> Result<Spending, Failure> {
-        let window_of = |key: &KeyInfo| {
-            let window = key.budget?.window;
-            Some(CapWindow { key_id: key.id, window, start: window.bounds(now).start })
-        };
-        let caps = page.iter().filter_map(window_of).collect();
+    /// What these keys spent.
+    pub(super) async fn spending(
+        &self,
+        page: &[KeyInfo],
+        now: UnixMicros,
+    ) -> Result<Spending, Failure> {
+        let caps = page.iter().filter_map(|key| Some(window_of(key, now)?.0)).collect();
         let caps = ledger::read_caps(&self.inner.db, caps).await?;
         let windows = caps.into_iter().map(|(key, row)| (key, row.spent())).collect();
         let ids = page.iter().map(|key| key.id).collect();
@@ -143,15 +178,10 @@ pub(super) fn no_key(id: KeyId) -> Failure {
     Failure::new(ErrorCode::NotFound, format!("there is no API key with the id {id}"))
 }
 
-/// `spent_usd` is what counts against the budget: that of the window that runs, or everything when
-/// there is no budget.
+/// `spent_usd` is [`Spending::counted`].
 fn key_json(key: &KeyInfo, spending: &Spending, now: UnixMicros) -> Value {
-    let total = spending.totals.get(&key.id).copied().unwrap_or_default();
-    let spent = match key.budget {
-        Some(_) => spending.windows.get(&key.id).copied().unwrap_or_default(),
-        None => total,
-    };
-    let resets_at = key.budget.and_then(|budget| budget.window.bounds(now).end);
+    let (total, spent) = (spending.total(key), spending.counted(key));
+    let resets_at = window_of(key, now).and_then(|(_, end)| end);
     json!({
         "id": key.id,
         "name": key.name,

@@ -13,8 +13,9 @@
 //!
 //! Limits: body and record sizes, cache sizes and times, `hold_slice_tokens`, `drains_max` and
 //! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max`, `diff_faces_max` and
-//! `centroid_statements_max` from `config::Limits`; requests and tokens per minute (`rates`);
-//! concurrency is bounded at the edge (`http`) and in the rooms below.
+//! `centroid_statements_max` from `config::Limits`; requests and tokens per minute (`rates`); hashes
+//! of passwords, attempts to log in and what is kept of them (`passwords`, `throttle`); concurrency
+//! is bounded at the edge (`http`) and in the rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
@@ -35,16 +36,21 @@ pub mod drains;
 mod estimate;
 mod face_stats;
 pub mod failure;
+mod fields;
 pub mod formats;
 mod formulas;
 pub mod idempotency;
+pub mod identity;
 mod invoices;
+mod key_uses;
 mod keys;
 pub mod llm;
 pub mod models;
+mod passwords;
 pub mod personas;
 mod plans;
 mod platform;
+mod preferences;
 mod prices;
 mod proxy;
 pub mod proxy_stream;
@@ -53,8 +59,11 @@ mod resolve;
 pub mod similar;
 mod stream_money;
 mod templates;
+mod throttle;
+mod tokens;
 pub mod trace;
 mod usage;
+mod user_keys;
 
 use std::{sync::Arc, time::Duration};
 
@@ -64,6 +73,7 @@ pub use budget::CallerBudget;
 pub use call::{Reply, ReplyNotes};
 pub use compile::Compiler;
 pub use failure::Failure;
+pub use identity::IdentityOptions;
 pub use invoices::Invoice;
 pub use plans::Wish;
 pub use platform::Platform;
@@ -133,7 +143,7 @@ pub struct FlowOptions {
 pub struct Caller {
     /// The account that pays.
     pub account_id: AccountId,
-    /// The key that was used.
+    /// The key that was used; `None` for a login.
     pub key_id: Option<KeyId>,
     /// Usernames that the key may use; `None` is all.
     pub allowed_faces: Option<Vec<String>>,
@@ -194,7 +204,7 @@ impl Caller {
             allowed_faces: key.allowed_faces.clone(),
             allowed_models: key.allowed_models.clone(),
             budget,
-            scopes: Scopes::KEY,
+            scopes: key.scopes,
         }
     }
 

@@ -3,11 +3,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Caller, Failure, directory::Directory, rates::RateLimits};
+use super::{
+    Caller, Failure,
+    directory::Directory,
+    identity::{Identity, IdentityOptions},
+    rates::RateLimits,
+};
 use crate::{
     accounts::Accounts,
     config::{Limits, Plans},
-    domain::{AccountId, ApiKeySecret, ErrorCode, clock},
+    domain::{AccountId, ApiKeySecret, ErrorCode, api_key::KEY_PREFIX, clock},
     providers::Catalog,
     storage::Db,
 };
@@ -26,6 +31,7 @@ pub(super) struct Inner {
     pub(super) limits: Limits,
     pub(super) plans: Plans,
     pub(super) rates: Arc<RateLimits>,
+    pub(super) identity: Identity,
     /// The running ledger, when this process has one.
     pub(super) ledger: OnceLock<Accounts>,
     /// Told when there is something to compile.
@@ -37,25 +43,32 @@ pub(super) struct Inner {
 impl Platform {
     /// Over an open database, a loaded catalog and the configured plans.
     #[must_use]
-    pub fn new(db: Db, catalog: Arc<Catalog>, limits: Limits, plans: Plans) -> Self {
+    pub fn new(
+        db: Db,
+        catalog: Arc<Catalog>,
+        limits: Limits,
+        plans: Plans,
+        identity_options: IdentityOptions,
+    ) -> Self {
         let directory = Directory::new(db.clone(), &limits);
         let rates = Arc::new(RateLimits::new(&limits));
+        let identity = Identity::new(identity_options, &limits);
         let ledger = OnceLock::new();
         let auditing = Arc::default();
         let compile_wake = tokio::sync::Notify::new();
-        Self {
-            inner: Arc::new(Inner {
-                db,
-                directory,
-                catalog,
-                limits,
-                plans,
-                rates,
-                ledger,
-                compile_wake,
-                auditing,
-            }),
-        }
+        let inner = Inner {
+            db,
+            directory,
+            catalog,
+            limits,
+            plans,
+            rates,
+            identity,
+            ledger,
+            compile_wake,
+            auditing,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Tells the caches and the running ledger, if there is one, that an account's row was changed.
@@ -66,28 +79,29 @@ impl Platform {
         }
     }
 
-    /// Checks an API key.
+    /// Checks a credential: an API key from `x-api-key`, else what `Authorization: Bearer` holds, an
+    /// API key or a login token.
     ///
     /// # Errors
-    /// 401 for a missing, malformed, unknown, expired or revoked key (not told apart); 503 when
+    /// 401 for a missing, malformed, unknown, expired or revoked one (not told apart); 503 when
     /// the database can't be asked.
-    pub async fn authenticate(&self, credential: Option<&str>) -> Result<Caller, Failure> {
-        let Some(credential) = credential else {
+    pub async fn authenticate(
+        &self,
+        api_key: Option<&str>,
+        bearer: Option<&str>,
+    ) -> Result<Caller, Failure> {
+        let Some(credential) = api_key.or(bearer) else {
             return Err(Failure::new(
                 ErrorCode::Unauthenticated,
                 "No API key was sent. Send `Authorization: Bearer sk-faces-…` or `x-api-key: sk-faces-…`.",
             ));
         };
-        let refused = || {
-            Failure::new(
-                ErrorCode::Unauthenticated,
-                "Incorrect API key: it is malformed, unknown, expired or revoked.",
-            )
-        };
+        if api_key.is_none() && !credential.starts_with(KEY_PREFIX) {
+            return self.authenticate_login(credential).await;
+        }
         let secret = ApiKeySecret::parse(credential).ok_or_else(refused)?;
-        let (key, budget) =
-            self.inner.directory.key(&secret, clock::now()).await?.ok_or_else(refused)?;
-        Ok(Caller::of(&key, budget))
+        let known = self.inner.directory.key(&secret, clock::now()).await?.ok_or_else(refused)?;
+        Ok(Caller::of(&known.key, known.budget))
     }
 
     /// Whether the database answers.
@@ -97,4 +111,12 @@ impl Platform {
     pub(super) async fn ready(&self) -> Result<(), Failure> {
         Ok(self.inner.db.ping().await?)
     }
+}
+
+/// The one answer to every credential that can't be used.
+pub(super) fn refused() -> Failure {
+    Failure::new(
+        ErrorCode::Unauthenticated,
+        "Incorrect API key or login token: it is malformed, unknown, expired or revoked.",
+    )
 }

@@ -133,26 +133,28 @@ impl Flows {
         Err(failure)
     }
 
-    /// The face's own default when it is usable, else the server's.
+    /// The face's own default, else its account's, else the server's.
     fn default_for(&self, face: &LoadedFace) -> Result<Arc<Model>, Failure> {
         let catalog = self.inner.providers.catalog();
-        match &face.default_model {
-            None => Ok(Arc::clone(catalog.default_model())),
-            Some(name) => catalog.find(name).ok_or_else(|| {
-                if let Some(reason) = catalog.unusable_reason(name) {
-                    log::warn!(target: "faces::flows", "default_model {name:?} is not usable: {reason}");
-                }
-                let mut failure = Failure::invalid(
-                    "model",
-                    format!(
-                        "The default_model `{}` of this face is not usable here. Name another after an @ (GET /v1/models lists them) or change it with PATCH /v1/faces/{{face}}.",
-                        shown(name)
-                    ),
-                );
-                failure.code = ErrorCode::UnsupportedModel;
-                failure
-            }),
-        }
+        let (name, whose, change) = match (&face.default_model, &face.account_model) {
+            (Some(name), _) => (name, "this face", "PATCH /v1/faces/{face}"),
+            (None, Some(name)) => (name, "your account", "PATCH /v1/user/preferences"),
+            (None, None) => return Ok(Arc::clone(catalog.default_model())),
+        };
+        catalog.find(name).ok_or_else(|| {
+            if let Some(reason) = catalog.unusable_reason(name) {
+                log::warn!(target: "faces::flows", "default_model {name:?} is not usable: {reason}");
+            }
+            let mut failure = Failure::invalid(
+                "model",
+                format!(
+                    "The default_model `{}` of {whose} is not usable here. Name another after an @ (GET /v1/models lists them) or change it with {change}.",
+                    shown(name)
+                ),
+            );
+            failure.code = ErrorCode::UnsupportedModel;
+            failure
+        })
     }
 
     fn unknown(&self, name: &str) -> Failure {

@@ -17,9 +17,9 @@ use crate::{
     flows::{Caller, Failure, Flows, idempotency},
 };
 
-/// Checks the caller's credential, that it allows `access`, and for inference that it does not ask too
-/// often: `x-api-key` wins over
-/// `Authorization: Bearer`, as at Anthropic.
+/// Checks the caller's credential, that it allows `access`, and for inference that it does not ask
+/// too often: `x-api-key` wins over `Authorization: Bearer`, as at Anthropic, and holds no login
+/// token.
 ///
 /// # Errors
 /// 401, 403, 429, 503.
@@ -33,7 +33,7 @@ pub(super) async fn caller(
     let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str());
     let api_key = text("x-api-key").map(|key| key.unwrap_or_default());
     let bearer = text("authorization").and_then(|value| value.map_or(Some(""), bearer));
-    let caller = flows.platform().authenticate(api_key.or(bearer)).await?;
+    let caller = flows.platform().authenticate(api_key, bearer).await?;
     edge::trace_caller(&edge::trace(req), &caller);
     caller.permit(access)?;
     if access == Access::Chat {

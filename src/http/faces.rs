@@ -5,12 +5,12 @@ use serde::Deserialize;
 
 use super::{
     body, problem,
-    reads::json,
+    reads::{bad_query, json},
     routes::{HttpState, resource},
 };
 use crate::{
-    domain::{Access, ErrorCode, FaceId},
-    flows::{Failure, personas},
+    domain::{Access, FaceId},
+    flows::personas,
 };
 
 #[derive(Debug, Deserialize)]
@@ -127,11 +127,4 @@ async fn stats(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
 /// The accepted `basic_facts` keys; needs no credential.
 pub(super) async fn attributes() -> HttpResponse {
     HttpResponse::Ok().json(personas::attributes())
-}
-
-fn bad_query(name: &str, message: &str) -> Failure {
-    Failure {
-        loc: vec!["query".to_owned(), name.to_owned()],
-        ..Failure::new(ErrorCode::InvalidRequest, message)
-    }
 }

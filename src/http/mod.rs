@@ -9,12 +9,14 @@
 //! How it fails: a [`crate::flows::Failure`] becomes a status before the first byte and an error
 //! event after it; never a fake finish.
 //!
-//! Limits: request bodies (`body_bytes_max`), requests in flight (`inflight_requests_max`, 503 with
+//! Limits: request bodies (`body_bytes_max`, `login_body_bytes_max`), requests in flight (`inflight_requests_max`, 503 with
 //! `Retry-After` beyond it), head and idle timeouts of connections; heartbeats every
 //! `sse_heartbeat_ms`.
 //!
 //! Its behaviour is tested over real sockets in `tests/api`, `tests/stream` and `tests/sdk`.
 
+mod api_keys;
+mod auth;
 mod billing;
 mod body;
 mod compile;
@@ -24,6 +26,8 @@ mod formats;
 mod headers;
 mod inference;
 mod operator;
+mod peer;
+mod preferences;
 pub mod problem;
 mod proxies;
 mod reads;

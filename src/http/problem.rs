@@ -8,8 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    domain::ErrorCode,
-    flows::Failure,
+    flows::{Failure, failure::Details},
     wire::{
         Teller,
         errors::{self, ErrorBody},
@@ -68,7 +67,7 @@ pub fn render(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> 
         let seconds = retry_after_ms.div_ceil(1_000).max(1);
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
-    if failure.code == ErrorCode::Unauthenticated {
+    if row.status == 401 {
         response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
     }
     // An SDK must not try again what can't succeed: 402 and 409 would else be retried by some.
@@ -99,6 +98,7 @@ pub fn body(dialect: Dialect, failure: &Failure, request_id: Option<&str>) -> By
             failure.validation,
             &failure.message,
             failure.code,
+            &extra,
         ),
         Dialect::Faces => errors::faces_error_json(&error),
     }
@@ -165,13 +165,17 @@ fn extra(dialect: Dialect, failure: &Failure) -> Vec<(&'static str, Value)> {
             extra.push(("resets_at", json!(resets_at.seconds())));
         }
     }
-    if let Some(finished) = &failure.finished {
-        let usage = match dialect {
-            Dialect::Anthropic => errors::anthropic_usage(&finished.usage),
-            Dialect::OpenAi | Dialect::Faces => errors::openai_usage(&finished.usage),
-        };
-        extra.push(("usage", usage));
-        extra.push(("cost_usd", errors::money(finished.cost)));
+    match failure.details.as_deref() {
+        Some(Details::Finished(finished)) => {
+            let usage = match dialect {
+                Dialect::Anthropic => errors::anthropic_usage(&finished.usage),
+                Dialect::OpenAi | Dialect::Faces => errors::openai_usage(&finished.usage),
+            };
+            extra.push(("usage", usage));
+            extra.push(("cost_usd", errors::money(finished.cost)));
+        }
+        Some(Details::Messages(messages)) => extra.push(("messages", json!(messages))),
+        None => {}
     }
     if let Some(code) = &failure.upstream_code {
         extra.push(("upstream_code", json!(code)));

@@ -82,6 +82,14 @@ pub(super) fn json(req: &HttpRequest, read: Result<Value, Failure>) -> HttpRespo
     }
 }
 
+/// A 422 that names a parameter of the query.
+pub(super) fn bad_query(name: &str, message: &str) -> Failure {
+    Failure {
+        loc: vec!["query".to_owned(), name.to_owned()],
+        ..Failure::new(ErrorCode::InvalidRequest, message)
+    }
+}
+
 fn json_bytes(body: bytes::Bytes) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(body)
 }

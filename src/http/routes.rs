@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, Resource, middleware::from_fn, web};
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::{
-    billing, compile, edge, faces, formats, inference, operator, problem, proxies, reads, similar,
+    api_keys, auth, billing, compile, edge, faces, formats, inference, operator, preferences,
+    problem, proxies, reads, similar,
 };
 use crate::{
     domain::ErrorCode,
@@ -20,6 +22,10 @@ pub struct HttpState {
     pub flows: Flows,
     /// Largest request body, bytes.
     pub body_bytes_max: u64,
+    /// Largest body of a login, bytes.
+    pub login_body_bytes_max: u64,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Interval of SSE heartbeats.
     pub heartbeat: Duration,
     /// Key of the operator's routes; without one they are closed.
@@ -85,9 +91,12 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
                 resource("/v1/faces/{face}/primitives", "PUT")
                     .route(web::put().to(faces::replace_primitives)),
             )
+            .configure(api_keys::routes)
+            .configure(auth::routes)
             .configure(billing::routes)
             .configure(compile::routes)
             .configure(formats::routes)
+            .configure(preferences::routes)
             .default_service(web::route().to(no_route)),
     );
 }

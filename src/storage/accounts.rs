@@ -98,7 +98,8 @@ pub async fn create_account(db: &Db, new: NewAccount) -> Result<AccountInfo, Sto
     .await
 }
 
-async fn insert_account(
+/// Makes them in a transaction of the caller's.
+pub(super) async fn insert_account(
     tx: &DatabaseTransaction,
     new: NewAccount,
     created_at: UnixMicros,

@@ -2,10 +2,10 @@
 
 mod lists;
 
-use entity::{face, face_primitive};
+use entity::{account, face, face_primitive};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, DatabaseTransaction, EntityTrait, ExprTrait,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    ActiveModelTrait, ActiveValue::Set, DatabaseTransaction, EntityTrait, ExprTrait, JoinType,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, RelationTrait, sea_query::Expr,
 };
 
 pub use lists::{
@@ -113,12 +113,14 @@ pub struct PrimitiveRow {
 }
 
 /// What a cached face is compared with. A face that was deleted and made again has another id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaceVersion {
     /// Its id.
     pub id: FaceId,
     /// Its version.
     pub version: i64,
+    /// The model that its account prefers, which has no part in the version.
+    pub account_model: Option<String>,
 }
 
 /// Makes a face with its primitives (none is fine), in one transaction.
@@ -196,17 +198,23 @@ pub async fn face_version(
 ) -> Result<Option<FaceVersion>, StorageError> {
     let username = username.as_str().to_owned();
     db.read(FACE, move |db| async move {
-        let found: Option<(uuid::Uuid, i64)> = face::Entity::find()
+        let found: Option<(uuid::Uuid, i64, Option<String>)> = face::Entity::find()
             .select_only()
             .column(face::Column::Id)
             .column(face::Column::Version)
+            .column(account::Column::DefaultModel)
+            .join(JoinType::InnerJoin, face::Relation::Account.def())
             .filter(face::COLUMN.account_id.eq(account_id.0))
             .filter(face::COLUMN.username.eq(username))
             .into_tuple()
             .one(db.reader())
             .await
             .map_err(StorageError::on(FACE))?;
-        Ok(found.map(|(id, version)| FaceVersion { id: FaceId(id), version }))
+        Ok(found.map(|(id, version, account_model)| FaceVersion {
+            id: FaceId(id),
+            version,
+            account_model,
+        }))
     })
     .await
 }

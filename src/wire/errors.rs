@@ -92,18 +92,23 @@ pub fn faces_error_json(error: &ErrorBody<'_>) -> Bytes {
 }
 
 /// FastAPI's list form of a validation error, for the platform routes:
-/// `{"detail":[{"type","loc":["body",…],"msg"}],"code":"…"}`.
+/// `{"detail":[{"type","loc":["body",…],"msg"}],"code":"…",…}`.
 #[must_use]
 pub fn faces_validation_json(
     loc: &[String],
     type_word: &str,
     message: &str,
     code: ErrorCode,
+    extra: &[(&str, Value)],
 ) -> Bytes {
-    bytes(&json!({
+    let mut body = json!({
         "detail": [{ "type": type_word, "loc": location(loc), "msg": message }],
         "code": code.as_str(),
-    }))
+    });
+    for (key, value) in extra {
+        body[*key] = value.clone();
+    }
+    bytes(&body)
 }
 
 /// The place of a mistake as FastAPI writes it: indexes are numbers.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Routes without a body that need a credential.
-const READS: [(&str, Dialect); 11] = [
+const READS: [(&str, Dialect); 15] = [
     ("/v1/models", Dialect::OpenAi),
     ("/v1/models/sandbox", Dialect::OpenAi),
     ("/v1/account/state", Dialect::Faces),
@@ -27,6 +27,10 @@ const READS: [(&str, Dialect); 11] = [
     ("/v1/billing/subscription", Dialect::Faces),
     ("/v1/faces", Dialect::Faces),
     ("/v1/faces/alice", Dialect::Faces),
+    ("/v1/user/preferences", Dialect::Faces),
+    ("/v1/auth/me", Dialect::Faces),
+    ("/v1/auth/api-keys", Dialect::Faces),
+    ("/v1/api-keys", Dialect::Faces),
 ];
 
 /// A well-formed key (its checksum is right) that no server has made.

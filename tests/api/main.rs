@@ -3,6 +3,8 @@
 //! must balance and the log must hold neither a secret nor a prompt (see `support::server`).
 
 #[cfg(test)]
+mod api_keys;
+#[cfg(test)]
 mod billing;
 #[cfg(test)]
 mod billing_limits;
@@ -33,6 +35,8 @@ mod formats;
 #[cfg(test)]
 mod formulas;
 #[cfg(test)]
+mod identity;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod llm;
@@ -48,6 +52,8 @@ mod payments;
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[cfg(test)]
+mod preferences;
 #[cfg(test)]
 mod program;
 #[cfg(test)]

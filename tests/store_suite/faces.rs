@@ -62,7 +62,7 @@ async fn a_face_is_read_as_it_was_written(store: TestStore) {
     assert_eq!(load_primitives(&store.db, new.id).await.unwrap(), primitives(3).rows);
     assert_eq!(
         face_version(&store.db, account_id, &username("alice")).await.unwrap(),
-        Some(FaceVersion { id: new.id, version: 1 })
+        Some(FaceVersion { id: new.id, version: 1, account_model: None })
     );
     assert_eq!(find_face(&store.db, account_id, &username("bob")).await.unwrap(), None);
 }

@@ -1,12 +1,14 @@
 //! API keys.
 
 use ::faces::{
-    domain::{AccountId, ApiKeySecret, BudgetWindow, KeyBudget, KeyId, NanoUsd, clock::UnixMicros},
+    domain::{
+        AccountId, ApiKeySecret, BudgetWindow, KeyBudget, KeyId, NanoUsd, Scopes, clock::UnixMicros,
+    },
     storage::{
         StorageError,
         keys::{
-            BudgetChange, NewKey, change_budget, find_key_by_hash, insert_key, list_keys,
-            revoke_key,
+            BudgetChange, KeyChange, NewKey, change_budget, change_key, count_keys, find_key,
+            find_key_by_hash, insert_key, list_keys, list_newest_keys, note_uses, revoke_key,
         },
     },
 };
@@ -24,6 +26,7 @@ fn key_of(account_id: AccountId, secret: &ApiKeySecret) -> NewKey {
         allowed_faces: None,
         allowed_models: None,
         budget: None,
+        scopes: Scopes::KEY,
     }
 }
 
@@ -133,7 +136,80 @@ async fn a_budget_is_kept_changed_in_part_and_removed(store: TestStore) {
     assert_eq!(change_budget(&store.db, KeyId::generate(), None).await.unwrap(), None);
 }
 
+async fn a_key_changes_in_what_is_given_and_only_for_its_owner(store: TestStore) {
+    let db = &store.db;
+    let (ada, eve) = (some_account(db).await, some_account(db).await);
+    let scopes = Scopes::parse(["v1:read", "v1:chat"]).unwrap();
+    let new = NewKey { scopes, ..key_of(ada, &ApiKeySecret::generate().unwrap()) };
+    let kept = insert_key(db, new).await.unwrap();
+    assert_eq!((kept.scopes, kept.last_used_at, kept.spent_since), (scopes, None, None));
+    let budget = KeyBudget { limit: NanoUsd(9), window: BudgetWindow::Weekly };
+    let change = KeyChange {
+        name: Some("other".to_owned()),
+        allowed_faces: Some(Some(vec!["alice".to_owned()])),
+        allowed_models: Some(Some(Vec::new())),
+        budget: Some(Some(budget)),
+        scopes: Some(Scopes::NONE),
+        spent: Some((UnixMicros(5), NanoUsd(3))),
+    };
+    assert_eq!(change_key(db, eve, kept.id, change.clone()).await.unwrap(), None);
+    assert_eq!(find_key(db, eve, kept.id).await.unwrap(), None);
+    assert_eq!(find_key(db, ada, kept.id).await.unwrap(), Some(kept.clone()), "untouched");
+    let changed = change_key(db, ada, kept.id, change).await.unwrap().unwrap();
+    assert_eq!((changed.name.as_str(), changed.budget), ("other", Some(budget)));
+    assert_eq!(changed.allowed_faces, Some(vec!["alice".to_owned()]));
+    assert_eq!((changed.allowed_models.clone(), changed.scopes), (Some(Vec::new()), Scopes::NONE));
+    let spent = (changed.spent_since, changed.spent_before);
+    assert_eq!(spent, (Some(UnixMicros(5)), NanoUsd(3)));
+    let same = change_key(db, ada, kept.id, KeyChange::default()).await.unwrap();
+    assert_eq!(same, Some(changed));
+    let clear = KeyChange {
+        allowed_faces: Some(None),
+        allowed_models: Some(None),
+        budget: Some(None),
+        scopes: Some(Scopes::KEY),
+        ..KeyChange::default()
+    };
+    let cleared = change_key(db, ada, kept.id, clear).await.unwrap().unwrap();
+    assert_eq!((cleared.allowed_faces, cleared.allowed_models, cleared.budget), (None, None, None));
+    assert_eq!((cleared.scopes, cleared.name.as_str()), (Scopes::KEY, "other"));
+    let negative = KeyBudget { limit: NanoUsd(-1), window: BudgetWindow::Daily };
+    let negative = KeyChange { budget: Some(Some(negative)), ..KeyChange::default() };
+    let refused = change_key(db, ada, kept.id, negative).await;
+    assert!(matches!(refused, Err(StorageError::OutOfRange { .. })), "{refused:?}");
+}
+
+async fn uses_are_noted_in_any_order_and_only_the_last_is_kept(store: TestStore) {
+    let db = &store.db;
+    let account_id = some_account(db).await;
+    let mut ids = Vec::new();
+    for _ in 0..250 {
+        let secret = ApiKeySecret::generate().unwrap();
+        ids.push(insert_key(db, key_of(account_id, &secret)).await.unwrap().id);
+    }
+    let at = |micros| ids.iter().map(move |id| (*id, UnixMicros(micros))).collect();
+    note_uses(db, at(7)).await.unwrap();
+    note_uses(db, at(5)).await.unwrap();
+    let newest = list_newest_keys(db, account_id, None, 300).await.unwrap();
+    assert_eq!(newest.len(), 250);
+    assert!(newest.iter().all(|key| key.last_used_at == Some(UnixMicros(7))));
+    note_uses(db, [(ids[0], UnixMicros(9)), (KeyId::generate(), UnixMicros(9))].into())
+        .await
+        .unwrap();
+    let first = find_key(db, account_id, ids[0]).await.unwrap().unwrap();
+    assert_eq!(first.last_used_at, Some(UnixMicros(9)));
+    // Newest first, page by page; revoked ones are listed and not counted.
+    revoke_key(db, account_id, ids[249]).await.unwrap();
+    assert_eq!(count_keys(db, account_id).await.unwrap(), 249);
+    let page = list_newest_keys(db, account_id, None, 2).await.unwrap();
+    assert_eq!([page[0].id, page[1].id], [ids[249], ids[248]]);
+    let page = list_newest_keys(db, account_id, Some(ids[248]), 1).await.unwrap();
+    assert_eq!(page[0].id, ids[247]);
+}
+
 on_both_databases! {
+    a_key_changes_in_what_is_given_and_only_for_its_owner,
+    uses_are_noted_in_any_order_and_only_the_last_is_kept,
     a_budget_is_kept_changed_in_part_and_removed,
     a_key_is_found_by_its_hash_with_everything_that_limits_it,
     a_secret_is_kept_once_and_only_for_an_account_that_exists,

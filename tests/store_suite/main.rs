@@ -13,6 +13,8 @@ mod keys;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod logins;
+#[cfg(test)]
 mod opening;
 #[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]

@@ -11,6 +11,7 @@
 pub(crate) mod credit;
 pub(crate) mod http;
 pub(crate) mod ledger;
+pub(crate) mod login;
 pub(crate) mod models;
 pub(crate) mod replies;
 pub(crate) mod server;

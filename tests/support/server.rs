@@ -108,6 +108,11 @@ impl Builder {
             ("FACES_DATA_DIR".to_owned(), data_dir.join("data").display().to_string()),
             ("FACES_DEMO".to_owned(), "off".to_owned()),
             ("FACES_WORKERS".to_owned(), "2".to_owned()),
+            // Tests log in often, and are no protection of anybody's password.
+            ("FACES_PASSWORD_MEMORY_KIB".to_owned(), "64".to_owned()),
+            ("FACES_PASSWORD_PASSES".to_owned(), "1".to_owned()),
+            ("FACES_LOGINS_PER_ADDRESS_MAX".to_owned(), "1000000".to_owned()),
+            ("FACES_REGISTRATIONS_PER_ADDRESS_MAX".to_owned(), "1000000".to_owned()),
             // What debug logging would leak is found too.
             ("RUST_LOG".to_owned(), "debug".to_owned()),
         ];
@@ -334,6 +339,11 @@ impl TestServer {
         self.child = Some(serve(&self.env, self.data_dir.path(), log));
         self.exit_is_checked = true;
         self.wait_ready();
+    }
+
+    /// Sets a variable for [`TestServer::start_again`] and for commands.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Asserts that `faces audit` is clean; the answer.

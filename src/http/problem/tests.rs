@@ -6,7 +6,7 @@ use actix_web::{body::to_bytes, rt::System};
 
 use super::*;
 use crate::{
-    domain::{NanoUsd, Usage, clock::UnixMicros, error_code::FundsReason},
+    domain::{ErrorCode, NanoUsd, Usage, clock::UnixMicros, error_code::FundsReason},
     flows::failure::Finished,
 };
 
@@ -57,7 +57,8 @@ fn what_a_finished_request_used_in_three_dialects() {
         output_text: 20,
         reasoning: 5,
     };
-    failure.finished = Some(Box::new(Finished { usage, cost: NanoUsd(123_456_789) }));
+    let finished = Finished { usage, cost: NanoUsd(123_456_789) };
+    failure.details = Some(Box::new(Details::Finished(finished)));
     let done = in_all_dialects("done", &failure);
     let running = Failure::new(ErrorCode::IdempotencyInProgress, "It runs.").retry_after(2_000);
     insta::assert_snapshot!(done + &in_all_dialects("running", &running));

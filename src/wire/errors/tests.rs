@@ -53,5 +53,5 @@ fn stream_errors_are_one_record_in_the_clients_dialect() {
 #[test]
 fn a_validation_error_has_the_list_form() {
     let error = crate::wire::RequestError::missing("messages[2].role");
-    insta::assert_snapshot!(text(&faces_validation_json(&error.loc, error.type_word(), &error.message, error.code())), @r#"{"detail":[{"type":"missing","loc":["body","messages",2,"role"],"msg":"the field `messages[2].role` is required: add it"}],"code":"invalid_request_body"}"#);
+    insta::assert_snapshot!(text(&faces_validation_json(&error.loc, error.type_word(), &error.message, error.code(), &[])), @r#"{"detail":[{"type":"missing","loc":["body","messages",2,"role"],"msg":"the field `messages[2].role` is required: add it"}],"code":"invalid_request_body"}"#);
 }

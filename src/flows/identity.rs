@@ -1,0 +1,418 @@
+//! People: register, log in, stay logged in, and who they are.
+//!
+//! Whether an address has an account is told by a registration (its owner must learn it), never by
+//! a login: an unknown address and a wrong password get the same answer after the same work.
+
+use std::{net::IpAddr, time::Instant};
+
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::{
+    Caller, Failure, Platform,
+    failure::Details,
+    fields::Fields,
+    passwords::{Passwords, random},
+    platform::refused,
+    throttle::Throttle,
+    tokens::{Login, Tokens},
+};
+use crate::{
+    config::Limits,
+    domain::{AccountId, EmailAddress, ErrorCode, NanoUsd, PasswordFault, Scopes, Username, clock},
+    storage::{
+        StorageError,
+        accounts::{CreditSource, NewAccount, find_account},
+        logins::{self, LoginInfo, NewLogin},
+    },
+};
+
+/// Name of the secret that signs login tokens, when the operator gives none.
+const TOKEN_SECRET: &str = "login_tokens";
+/// Most characters of a person's name.
+const NAME_CHARS_MAX: usize = 200;
+/// Most bytes of an address, a username or an invitation that is read at all.
+const WORD_CHARS_MAX: usize = 1_000;
+/// How many usernames are tried for somebody who chose none.
+const USERNAMES_MAX: u32 = 50;
+
+/// What identity takes from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityOptions {
+    /// Whether accounts may be made over HTTP.
+    pub takes_registrations: bool,
+    /// Address of the account that has `is_admin`.
+    pub admin_email: Option<EmailAddress>,
+    /// Credit of each account that registers, as a gift.
+    pub welcome_credit: NanoUsd,
+    /// Secrets of login tokens; the first signs. None: the database keeps one.
+    pub jwt_secrets: Vec<SecretString>,
+}
+
+/// Passwords, tokens and the counts of attempts.
+#[derive(Debug)]
+pub(super) struct Identity {
+    options: IdentityOptions,
+    passwords: Passwords,
+    throttle: Throttle,
+    tokens: OnceCell<Tokens>,
+}
+
+impl Identity {
+    pub(super) fn new(options: IdentityOptions, limits: &Limits) -> Self {
+        Self {
+            options,
+            passwords: Passwords::new(limits),
+            throttle: Throttle::new(limits),
+            tokens: OnceCell::new(),
+        }
+    }
+
+    /// Whether this address is the administrator's.
+    pub(super) fn is_admin(&self, email: &str) -> bool {
+        self.options.admin_email.as_ref().is_some_and(|admin| admin.as_str() == email)
+    }
+}
+
+/// What a person sends to log in.
+struct Credentials {
+    email: EmailAddress,
+    password: SecretString,
+}
+
+impl Platform {
+    /// `POST /auth/register-email` and `/v1/auth/register`, from `address`: makes an account with a
+    /// login and logs in.
+    ///
+    /// # Errors
+    /// 403 where registration is closed; 422 with `messages` (`EMAIL_EXISTS`, `USERNAME_EXISTS`, what
+    /// the password lacks); 429 after too many; 503 when too many passwords wait to be hashed.
+    ///
+    /// # Cancel safety
+    /// Dropped, the account may still be made; a repeat then answers `EMAIL_EXISTS`.
+    pub async fn register(&self, address: IpAddr, body: &[u8]) -> Result<Value, Failure> {
+        let identity = &self.inner.identity;
+        identity.throttle.attempt_registration(address, Instant::now())?;
+        if !identity.options.takes_registrations {
+            return Err(Failure::new(
+                ErrorCode::Forbidden,
+                "Registration is closed on this server. Ask its operator for an account.",
+            ));
+        }
+        let fields = Fields::parse(body)?;
+        let email = email_of(&fields)?;
+        let password = password_of(&fields)?;
+        let name = fields.line(&["name"], NAME_CHARS_MAX)?;
+        let username = match fields.line(&["username"], WORD_CHARS_MAX)? {
+            Some(text) => {
+                Some(Username::parse(&text).map_err(|rule| Failure::invalid("username", rule))?)
+            }
+            None => None,
+        };
+        self.check_password(&password)?;
+        // Asked before the expensive part; the database decides at the end.
+        self.check_free(&email, username.as_ref()).await?;
+        let password_hash = identity.passwords.hash(password).await?;
+        let login = self.insert_login(email, username, name, password_hash).await?;
+        self.session(&login).await
+    }
+
+    /// `POST /auth/login` and `/v1/auth/login`, from `address`.
+    ///
+    /// # Errors
+    /// 401 for an unknown address and for a wrong password alike; 422; 429 after too many; 503 when
+    /// too many passwords wait to be hashed.
+    pub async fn login(&self, address: IpAddr, body: &[u8]) -> Result<Value, Failure> {
+        let fields = Fields::parse(body)?;
+        let Credentials { email, password } =
+            Credentials { email: email_of(&fields)?, password: password_of(&fields)? };
+        let identity = &self.inner.identity;
+        identity.throttle.attempt_login(address, &email, Instant::now())?;
+        let known = logins::find_login_by_email(&self.inner.db, &email).await?;
+        // A password that is too long can't be right and is not hashed, whoever's it is.
+        let is_short = password.expose_secret().len() <= self.password_bytes_max();
+        let (password, hash) = match &known {
+            Some(login) if is_short => (password, Some(login.password_hash.clone())),
+            _ if is_short => (password, None),
+            _ => (SecretString::default(), None),
+        };
+        let is_right = identity.passwords.verify(password, hash).await?;
+        match known {
+            Some(login) if is_right => {
+                identity.throttle.succeeded(&email);
+                self.session(&login).await
+            }
+            _ => Err(Failure::new(ErrorCode::InvalidLogin, "Invalid email or password")),
+        }
+    }
+
+    /// `POST /auth/refresh` and `/v1/auth/refresh`: a new token for a valid one.
+    ///
+    /// # Errors
+    /// 401 when the login is gone, 503 when the database can't be asked.
+    pub async fn refresh(&self, caller: &Caller) -> Result<Value, Failure> {
+        let login = self.login_of(caller.account_id).await?;
+        self.session(&login).await
+    }
+
+    /// `GET /v1/auth/me`.
+    ///
+    /// # Errors
+    /// 401 when the login is gone, 503 when the database can't be asked.
+    pub async fn me(&self, caller: &Caller) -> Result<Value, Failure> {
+        let login = self.login_of(caller.account_id).await?;
+        let account = find_account(&self.inner.db, caller.account_id).await?.ok_or_else(refused)?;
+        Ok(json!({
+            "object": "user",
+            "id": login.account_id,
+            "user_id": login.account_id,
+            "email": login.email,
+            "username": login.username,
+            "name": account.name,
+            "is_admin": self.inner.identity.is_admin(&login.email),
+            "created_at": account.created_at.rfc3339(),
+        }))
+    }
+
+    /// Reads the secret of login tokens, so that a server which can't does not start.
+    ///
+    /// # Errors
+    /// 503 when the database can't be asked.
+    pub async fn prepare_tokens(&self) -> Result<(), Failure> {
+        self.tokens().await.map(drop)
+    }
+
+    /// Checks a login token.
+    pub(super) async fn authenticate_login(&self, token: &str) -> Result<Caller, Failure> {
+        let login = self.tokens().await?.read(token, clock::now()).ok_or_else(refused)?;
+        let epoch = self.inner.directory.token_epoch(login.account_id).await?;
+        if epoch != Some(login.epoch) {
+            return Err(refused());
+        }
+        Ok(Caller {
+            account_id: login.account_id,
+            key_id: None,
+            allowed_faces: None,
+            allowed_models: None,
+            budget: None,
+            scopes: Scopes::LOGIN,
+        })
+    }
+
+    /// Gives an account another password, which ends its login tokens; with an address, an account
+    /// that had no login gets one.
+    ///
+    /// # Errors
+    /// 404 without such an account or login, 409 when the address is taken, 422 for a password that
+    /// is an easy guess.
+    pub(super) async fn set_password(
+        &self,
+        account: AccountId,
+        email: Option<EmailAddress>,
+        password: SecretString,
+    ) -> Result<LoginInfo, Failure> {
+        self.check_password(&password)?;
+        let hash = self.inner.identity.passwords.hash(password).await?;
+        let mut attempt = 1;
+        let set = loop {
+            let new = email.clone().map(|email| {
+                let username = Username::of(&email, attempt);
+                (email, username)
+            });
+            let set = logins::set_password(&self.inner.db, account, hash.clone(), new).await;
+            let is_free = match (&set, &email) {
+                (Err(StorageError::Conflict { .. }), Some(email)) => {
+                    logins::find_login_by_email(&self.inner.db, email).await?.is_none()
+                }
+                _ => false,
+            };
+            if !is_free || attempt == USERNAMES_MAX {
+                break set;
+            }
+            attempt += 1;
+        };
+        self.inner.directory.forget_login(account);
+        Ok(set?)
+    }
+
+    async fn insert_login(
+        &self,
+        email: EmailAddress,
+        chosen: Option<Username>,
+        name: Option<String>,
+        password_hash: String,
+    ) -> Result<LoginInfo, Failure> {
+        let most = if chosen.is_some() { 1 } else { USERNAMES_MAX };
+        for attempt in 1..=most {
+            let username = chosen.clone().unwrap_or_else(|| Username::of(&email, attempt));
+            let account = NewAccount {
+                id: AccountId::generate(),
+                name: name.clone().unwrap_or_else(|| username.as_str().to_owned()),
+                credit: self.inner.identity.options.welcome_credit,
+                credit_source: CreditSource::Promo,
+            };
+            let login =
+                NewLogin { email: email.clone(), username, password_hash: password_hash.clone() };
+            match logins::register(&self.inner.db, account, login).await {
+                Err(StorageError::Conflict { .. }) => {
+                    self.check_free(&email, chosen.as_ref()).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(exists("username", "USERNAME_EXISTS", "This username is taken. Choose another."))
+    }
+
+    async fn check_free(
+        &self,
+        email: &EmailAddress,
+        username: Option<&Username>,
+    ) -> Result<(), Failure> {
+        if logins::find_login_by_email(&self.inner.db, email).await?.is_some() {
+            let text = "An account with this e-mail address exists already. Log in instead.";
+            return Err(exists("email", "EMAIL_EXISTS", text));
+        }
+        if let Some(username) = username
+            && logins::is_username_taken(&self.inner.db, username).await?
+        {
+            let text = "This username is taken. Choose another.";
+            return Err(exists("username", "USERNAME_EXISTS", text));
+        }
+        Ok(())
+    }
+
+    fn check_password(&self, password: &SecretString) -> Result<(), Failure> {
+        let faults = PasswordFault::all_of(password.expose_secret(), self.password_bytes_max());
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let needs: Vec<&str> = faults.iter().map(|fault| fault.need()).collect();
+        let mut failure =
+            Failure::invalid("password", format!("the password needs {}", needs.join(", ")));
+        let words = faults.into_iter().map(PasswordFault::word).collect();
+        failure.details = Some(Box::new(Details::Messages(words)));
+        Err(failure)
+    }
+
+    fn password_bytes_max(&self) -> usize {
+        usize::try_from(self.inner.limits.password_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    async fn login_of(&self, account: AccountId) -> Result<LoginInfo, Failure> {
+        logins::find_login(&self.inner.db, account).await?.ok_or_else(refused)
+    }
+
+    async fn tokens(&self) -> Result<&Tokens, Failure> {
+        let life_ms = self.inner.limits.login_token_ms;
+        let read = || async {
+            let configured = self.inner.identity.options.jwt_secrets.iter();
+            let mut secrets: Vec<SecretSlice<u8>> = configured
+                .map(|secret| SecretSlice::from(secret.expose_secret().as_bytes().to_vec()))
+                .collect();
+            if secrets.is_empty() {
+                let kept = logins::shared_secret(&self.inner.db, TOKEN_SECRET, random()?).await?;
+                secrets.push(SecretSlice::from(kept));
+            }
+            let newest = secrets.remove(0);
+            Ok(Tokens::new(&newest, &secrets, life_ms))
+        };
+        self.inner.identity.tokens.get_or_try_init(read).await
+    }
+
+    /// What a login answers: the envelope of the older API, with the token at the top level too.
+    async fn session(&self, login: &LoginInfo) -> Result<Value, Failure> {
+        let tokens = self.tokens().await?;
+        let (user_id, epoch) = (login.account_id, login.token_epoch);
+        let token = tokens.issue(Login { account_id: user_id, epoch }, clock::now())?;
+        let is_admin = self.inner.identity.is_admin(&login.email);
+        Ok(json!({
+            "success": true,
+            "messages": [],
+            "data": {"token": token, "user_id": user_id, "is_admin": is_admin},
+            "error": null,
+            "meta": null,
+            "token": token,
+            "access_token": token,
+            "token_type": "bearer",
+            "expires_in": tokens.life_s(),
+            "user_id": user_id,
+            "is_admin": is_admin,
+        }))
+    }
+}
+
+fn email_of(fields: &Fields<'_>) -> Result<EmailAddress, Failure> {
+    let text = fields.required_text("email", WORD_CHARS_MAX)?;
+    EmailAddress::parse(&text).map_err(|rule| Failure::invalid("email", rule))
+}
+
+fn password_of(fields: &Fields<'_>) -> Result<SecretString, Failure> {
+    // Its length is judged by those who know whether it is a new one.
+    fields.required_text("password", usize::MAX).map(SecretString::from)
+}
+
+fn exists(field: &str, word: &'static str, text: &str) -> Failure {
+    let mut failure = Failure::invalid(field, text);
+    failure.details = Some(Box::new(Details::Messages(vec![word])));
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        sync::{Arc, atomic::Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        config::Plans,
+        providers::{Catalog, CatalogOptions},
+        storage::{DatabaseUrl, Db, DbOptions, DbRole},
+    };
+
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    async fn platform(path: std::path::PathBuf) -> Platform {
+        let db = Db::open(DbOptions {
+            url: DatabaseUrl::Sqlite(path),
+            connections_max: 2,
+            acquire_timeout_ms: 5_000,
+            read_timeout_ms: 5_000,
+            migrate: true,
+            role: DbRole::Server,
+        });
+        let limits = Limits { password_memory_kib: 64, password_passes: 1, ..Limits::default() };
+        let options = IdentityOptions { takes_registrations: true, ..IdentityOptions::default() };
+        let catalog = Arc::new(Catalog::load(CatalogOptions::default()).unwrap());
+        let plans = Plans::default();
+        Platform::new(db.await.unwrap(), catalog, limits, plans, options)
+    }
+
+    #[tokio::test]
+    async fn an_unknown_address_costs_the_same_work_as_a_wrong_password() {
+        let place = tempfile::tempdir().unwrap();
+        let platform = platform(place.path().join("faces.db")).await;
+        let body = |email: &str, password: &str| {
+            json!({"email": email, "password": password}).to_string().into_bytes()
+        };
+        platform.register(HOST, &body("ada@x", "Right-one-1")).await.unwrap();
+        let verified = || platform.inner.identity.passwords.verified.load(Ordering::Relaxed);
+        assert_eq!(verified(), 0);
+        let long = "x".repeat(257);
+        let attempts = [
+            ("ada@x", "Wrong-one-1"),
+            ("bob@x", "Right-one-1"),
+            ("ada@x", &long),
+            ("bob@x", &long),
+        ];
+        for (number, (email, password)) in (1..).zip(attempts) {
+            let refused = platform.login(HOST, &body(email, password)).await.unwrap_err();
+            let told = (refused.code, refused.message.as_str());
+            assert_eq!(told, (ErrorCode::InvalidLogin, "Invalid email or password"), "{email}");
+            assert_eq!(verified(), number, "{email} {password}");
+        }
+        platform.login(HOST, &body("ADA@X", "Right-one-1")).await.unwrap();
+    }
+}
