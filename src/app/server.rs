@@ -331,6 +331,7 @@ fn http_state(settings: &Settings, flows: &Flows) -> HttpState {
     HttpState {
         flows: flows.clone(),
         body_bytes_max: settings.limits.body_bytes_max,
+        upload_bytes_max: settings.limits.upload_bytes_max,
         login_body_bytes_max: settings.limits.login_body_bytes_max,
         trusted_proxies: settings.trusted_proxies.clone(),
         heartbeat: Duration::from_millis(settings.limits.sse_heartbeat_ms),

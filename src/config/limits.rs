@@ -194,6 +194,42 @@ pub struct Limits {
     #[arg(long, env = "FACES_COMPILE_SYNC_WAIT_MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub compile_sync_wait_ms: u64,
 
+    /// Largest file of an upload, bytes
+    #[arg(long, env = "FACES_UPLOAD_BYTES_MAX", default_value_t = 33_554_432, value_parser = clap::value_parser!(u64).range(1_024..=268_435_456))]
+    pub upload_bytes_max: u64,
+
+    /// Pages of an uploaded PDF
+    #[arg(long, env = "FACES_UPLOAD_PAGES_MAX", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub upload_pages_max: u32,
+
+    /// What a compressed part of an uploaded file may unpack to, bytes (a small file can unpack to very much)
+    #[arg(long, env = "FACES_UPLOAD_UNPACKED_BYTES_MAX", default_value_t = 67_108_864, value_parser = clap::value_parser!(u64).range(1_024..=1_073_741_824))]
+    pub upload_unpacked_bytes_max: u64,
+
+    /// Uploaded files whose text is read at once, each on a thread of its own; others wait
+    #[arg(long, env = "FACES_UPLOAD_READERS_MAX", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub upload_readers_max: u32,
+
+    /// Time to read the text of an uploaded file, and to wait for a reader, ms
+    #[arg(long, env = "FACES_UPLOAD_READ_TIMEOUT_MS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub upload_read_timeout_ms: u64,
+
+    /// Messages of one thread
+    #[arg(long, env = "FACES_THREAD_MESSAGES_MAX", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub thread_messages_max: u32,
+
+    /// Characters of one message of a thread
+    #[arg(long, env = "FACES_THREAD_MESSAGE_CHARS_MAX", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub thread_message_chars_max: u32,
+
+    /// Most tokens of an interviewer's question, reasoning included (they are held while it is asked)
+    #[arg(long, env = "FACES_INTERVIEW_ANSWER_TOKENS_MAX", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(64..=200_000))]
+    pub interview_answer_tokens_max: u32,
+
+    /// Characters of an interview that its interviewer sees; the newest messages count
+    #[arg(long, env = "FACES_INTERVIEW_HISTORY_CHARS_MAX", default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    pub interview_history_chars_max: u32,
+
     /// Faces of one account
     #[arg(long, env = "FACES_FACES_PER_ACCOUNT_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub faces_per_account_max: u32,

@@ -89,6 +89,8 @@ error_codes! {
     UnsupportedParameter = "unsupported_parameter", 400, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// The content type is not `application/json`.
     UnsupportedMediaType = "unsupported_media_type", 415, Caller, false, Info, "invalid_request_error", "invalid_request_error";
+    /// The text of this kind of file is not read.
+    UnsupportedFile = "unsupported_file", 400, Caller, false, Info, "invalid_request_error", "invalid_request_error";
     /// The body is over the limit.
     BodyTooLarge = "request_too_large", 413, Caller, false, Info, "invalid_request_error", "request_too_large";
     /// No such path.

@@ -11,6 +11,9 @@
 //! a pure function of its arguments: the same face and conversation give the same bytes, so a
 //! prompt can be cached, replayed and shown in a test.
 //!
+//! Also owned: the text of files and transcripts ([`source`]), and what an interviewer is told
+//! ([`interview`]).
+//!
 //! How it fails: input errors are [`FaceError`] and name the field by its path
 //! (`primitives[3].component`). Composing can't fail. Text of faces is data: it is flattened to
 //! one line before it enters a prompt, so that it can't forge a heading.
@@ -35,8 +38,10 @@ mod facts;
 mod fields;
 mod formula;
 mod import;
+pub mod interview;
 pub mod merge;
 mod primitive;
+pub mod source;
 mod text;
 mod wording;
 mod words;

@@ -41,6 +41,8 @@ pub enum Details {
     Finished(Finished),
     /// Words for programs, as registrations have them (`EMAIL_EXISTS`).
     Messages(Vec<&'static str>),
+    /// An interview has no payer: the account's plan.
+    NoPayer(String),
 }
 
 /// What a request that is over used and cost.

@@ -71,7 +71,7 @@ pub use audit::{Audit, AuditMode};
 pub use billing::Bill;
 pub use budget::CallerBudget;
 pub use call::{Reply, ReplyNotes};
-pub use compile::Compiler;
+pub use compile::{Compiler, Upload};
 pub use failure::Failure;
 pub use identity::IdentityOptions;
 pub use invoices::Invoice;
@@ -107,6 +107,7 @@ struct Inner {
     options: FlowOptions,
     drains: drains::Drains,
     centroid_turns: centroids::Turns,
+    files: compile::FileReader,
 }
 
 /// What use cases take from the configuration.
@@ -173,8 +174,9 @@ impl Flows {
             prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
         let drains = drains::Drains::new(options.drains_max, options.drain_timeout);
         let centroid_turns = centroids::Turns::default();
+        let files = compile::FileReader::new(&platform.inner.limits);
         let inner =
-            Inner { platform, accounts, providers, prices, options, drains, centroid_turns };
+            Inner { platform, accounts, providers, prices, options, drains, centroid_turns, files };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -34,6 +34,7 @@ mod reads;
 pub mod routes;
 mod server;
 mod similar;
+mod sources;
 mod sse;
 
 pub use edge::EdgeState;

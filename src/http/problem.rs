@@ -175,6 +175,11 @@ fn extra(dialect: Dialect, failure: &Failure) -> Vec<(&'static str, Value)> {
             extra.push(("cost_usd", errors::money(finished.cost)));
         }
         Some(Details::Messages(messages)) => extra.push(("messages", json!(messages))),
+        Some(Details::NoPayer(plan)) => {
+            extra.push(("needs_oauth", json!(false)));
+            extra.push(("needs_credits", json!(true)));
+            extra.push(("plan", json!(plan)));
+        }
         None => {}
     }
     if let Some(code) = &failure.upstream_code {

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::{
     api_keys, auth, billing, compile, edge, faces, formats, inference, operator, preferences,
-    problem, proxies, reads, similar,
+    problem, proxies, reads, similar, sources,
 };
 use crate::{
     domain::ErrorCode,
@@ -26,6 +26,8 @@ pub struct HttpState {
     pub login_body_bytes_max: u64,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Largest file of an upload, bytes.
+    pub upload_bytes_max: u64,
     /// Interval of SSE heartbeats.
     pub heartbeat: Duration,
     /// Key of the operator's routes; without one they are closed.
@@ -97,6 +99,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
             .configure(compile::routes)
             .configure(formats::routes)
             .configure(preferences::routes)
+            .configure(sources::routes)
             .default_service(web::route().to(no_route)),
     );
 }

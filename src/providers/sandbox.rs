@@ -14,6 +14,8 @@
 //!    counts 4 more. `max_tokens` cuts there (`finish_reason: "length"`).
 //! 6. Asked for JSON whose schema has `primitives` (compiling a text), it answers by the rules of
 //!    `extract` instead.
+//! 7. When the system text begins with `You are an interviewer.` it asks: the item of the system
+//!    text's list whose number is that of the assistant's messages so far, and so on from the first.
 //!
 //! The same request gives the same text. Nothing here panics, whatever the body is.
 
@@ -43,6 +45,9 @@ const NAME_CHARS_MAX: usize = 64;
 const SENTENCES_READ_MAX: usize = 2_000;
 const TEXT_READ_BYTES_MAX: usize = 262_144;
 
+/// What the instructions of an interviewer begin with (rule 7).
+const INTERVIEWER_LINE: &str = "You are an interviewer.";
+
 /// Words that say nothing of what a question is about; instructions to a persona are full of them
 /// and would win over the statement that answers. In alphabetical order.
 const COMMON_WORDS: [&str; 48] = [
@@ -66,6 +71,8 @@ struct Question {
     model: String,
     system: String,
     user: String,
+    /// The assistant's messages.
+    answers: usize,
     prompt_tokens: u64,
     tokens_max: Option<u64>,
     stream: bool,
@@ -132,6 +139,7 @@ impl Question {
                     question.system.push_str(&text);
                 }
                 Some("user") => question.user = text,
+                Some("assistant") => question.answers += 1,
                 _ => {}
             }
         }
@@ -153,6 +161,9 @@ fn content_text(content: &Value) -> String {
 
 /// The answer's text (rules 1 to 4).
 fn reply(question: &Question) -> String {
+    if let Some(asked) = interview_question(question) {
+        return format!("(Sandbox, no model ran.) {asked}");
+    }
     let mut parts = Vec::with_capacity(SENTENCES_MATCHING_MAX + 2);
     parts.push(match face_name(&question.system) {
         Some(name) => {
@@ -176,6 +187,17 @@ fn reply(question: &Question) -> String {
         parts.push("Tools were offered; the sandbox calls none.".to_owned());
     }
     parts.join(" ")
+}
+
+/// What an interviewer asks next (rule 7).
+fn interview_question(question: &Question) -> Option<&str> {
+    let system = head(&question.system);
+    if !system.starts_with(INTERVIEWER_LINE) {
+        return None;
+    }
+    let items: Vec<&str> =
+        system.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();
+    items.get(question.answers.checked_rem(items.len())?).copied()
 }
 
 /// `NAME` of a first line `You are NAME`.

@@ -22,6 +22,9 @@ use super::{
 /// general level lowers them only to `info`; who needs more names them.
 const OWN_TARGET: &str = "faces";
 
+/// Libraries that read files of strangers and log what they find there, as often as it is there.
+const QUIET_TARGETS: [&str; 1] = ["lopdf"];
+
 /// The log filter can't be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -71,6 +74,11 @@ fn builder(filter: &str) -> Result<Builder, LogFilterError> {
         builder.filter_level(general.min(log::LevelFilter::Info));
         if !names_target(filter, OWN_TARGET) {
             builder.filter_module(OWN_TARGET, general);
+        }
+    }
+    for target in QUIET_TARGETS {
+        if !names_target(filter, target) {
+            builder.filter_module(target, log::LevelFilter::Off);
         }
     }
     builder.format(write_line);

@@ -61,6 +61,8 @@ mod rates;
 #[cfg(test)]
 mod similar;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -11,7 +11,7 @@ pub(crate) const ROOMS: [Row; 10] = [
     ("config", &["domain"], &["clap", "dotenvy"]),
     ("telemetry", &["domain", "config"], &["env_logger", "prometheus_client"]),
     ("wire", &["domain"], &[]),
-    ("faces", &["domain"], &[]),
+    ("faces", &["domain"], &["lopdf", "quick_xml", "zip"]),
     (
         "storage",
         &["domain", "config"],
@@ -31,14 +31,15 @@ pub(crate) const ROOMS: [Row; 10] = [
     (
         "http",
         &["domain", "config", "wire", "accounts", "flows", "telemetry"],
-        &["actix_web", "actix_web_lab", "actix_http", "tokio"],
+        &["actix_web", "actix_web_lab", "actix_http", "actix_multipart", "tokio"],
     ),
 ];
 
 /// Outside this list a foreign crate is free to all rooms (bytes, serde, log, thiserror, …).
-const OWNED_CRATES: [&str; 20] = [
+const OWNED_CRATES: [&str; 24] = [
     "actix",
     "actix_http",
+    "actix_multipart",
     "actix_rt",
     "actix_server",
     "actix_web",
@@ -48,8 +49,10 @@ const OWNED_CRATES: [&str; 20] = [
     "dotenvy",
     "entity",
     "env_logger",
+    "lopdf",
     "migration",
     "prometheus_client",
+    "quick_xml",
     "rustls",
     "rustls_native_certs",
     "sea_orm",
@@ -57,6 +60,7 @@ const OWNED_CRATES: [&str; 20] = [
     "sqlx",
     "tokio",
     "webpki_roots",
+    "zip",
 ];
 
 fn room_of(path: &str) -> Option<&'static Row> {

@@ -10,11 +10,12 @@ use ::faces::{
         Db, StorageError,
         compile::{
             Job, JobEnd, MessageRow, NewSource, Quota, SourceEdit, SourceFilter, SourceRow,
-            SyncPlan, SyncVerdict, Transition, Withdrawal, append_messages, apply_event, claim_job,
-            count_sources, edit_source, end_job, extend_lease, extractions, find_source,
-            finish_chunk, insert_source, list_messages, list_sources, load_sourced_primitives,
-            open_chunks, pending_sources, plan_chunks, read_face_quotas, read_quota, rekey_chunk,
-            release_lease, retry_job, set_overflow, withdraw_source, write_sync,
+            SyncPlan, SyncVerdict, ThreadLength, Transition, Withdrawal, append_messages,
+            apply_event, claim_job, count_sources, edit_source, end_job, extend_lease, extractions,
+            find_source, finish_chunk, insert_source, list_messages, list_sources,
+            load_sourced_primitives, open_chunks, pending_sources, plan_chunks, read_face_quotas,
+            read_quota, rekey_chunk, release_lease, retry_job, set_overflow, thread_lengths,
+            withdraw_source, write_sync,
         },
         faces::{
             FaceContent, FacePrimitives, FaceRow, NewFace, PrimitiveRow, delete_face, find_face,
@@ -198,6 +199,9 @@ async fn a_thread_keeps_its_messages_in_order_and_loses_no_turn(store: TestStore
     let said: Vec<String> =
         list_messages(db, id).await.unwrap().into_iter().map(|one| one.content).collect();
     assert_eq!(said, ["Who are you?", "Alice.", "And?"]);
+    let lengths = thread_lengths(db, vec![id, SourceId::generate()]).await.unwrap();
+    assert_eq!(lengths, [ThreadLength { id, messages: 3, archived: 0 }]);
+    assert_eq!(thread_lengths(db, Vec::new()).await.unwrap(), []);
     let replaced = (vec![message("user", "Only this.")], 4);
     let edit = SourceEdit { messages: Some(replaced), ..SourceEdit::default() };
     assert_eq!(edit_source(db, account, id, edit).await.unwrap().token_count, 4);

@@ -22,14 +22,20 @@
 
 mod control;
 mod documents;
+mod files;
+mod interview;
 mod job;
 mod quota;
 mod render;
+mod threads;
+mod upload;
 mod worker;
 mod write;
 
 use serde_json::{Map, Value};
 
+pub(super) use files::FileReader;
+pub use upload::Upload;
 pub use worker::Compiler;
 
 use super::{Caller, Failure, Flows, resolve};

@@ -13,6 +13,7 @@ mod merge;
 mod messages;
 mod quota;
 mod sources;
+mod threads;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, Value};
 
@@ -31,6 +32,7 @@ pub use sources::{
     NewSource, SourceEdit, SourceFilter, SourceRow, count_sources, edit_source, facts_of_others,
     find_source, insert_source, list_sources, pending_sources,
 };
+pub use threads::{ThreadLength, thread_lengths};
 
 use super::StorageError;
 
