@@ -13,7 +13,7 @@ use crate::support::{in_ci, server::say};
 /// An SDK in one version, installed.
 #[derive(Debug, Clone)]
 pub(crate) struct Sdk {
-    /// `openai` or `anthropic`.
+    /// `openai`, `anthropic` or `faces-cli`.
     pub(crate) package: &'static str,
     /// Version on PyPI.
     pub(crate) version: &'static str,
@@ -35,6 +35,9 @@ const ANTHROPIC: [(&str, &str); 3] = [
     ("2.12.0", include_str!("requirements/anthropic-2.12.0.txt")),
 ];
 
+/// The platform's own command-line client, with its pinned requirements.
+const FACES_CLI: [(&str, &str); 1] = [("0.1.0", include_str!("requirements/faces-cli-0.1.0.txt"))];
+
 type Installed = OnceLock<Result<Vec<Sdk>, String>>;
 
 /// All versions of the OpenAI SDK; `None` when they can't be had (then the test says so and ends).
@@ -47,6 +50,13 @@ pub(crate) fn openai() -> Option<&'static [Sdk]> {
 pub(crate) fn anthropic() -> Option<&'static [Sdk]> {
     static INSTALLED: Installed = OnceLock::new();
     available(INSTALLED.get_or_init(|| install_all("anthropic", &ANTHROPIC)))
+}
+
+/// The command-line client `faces-cli`; `None` as there.
+pub(crate) fn faces_cli() -> Option<&'static Sdk> {
+    static INSTALLED: Installed = OnceLock::new();
+    let installed = available(INSTALLED.get_or_init(|| install_all("faces-cli", &FACES_CLI)))?;
+    installed.first()
 }
 
 fn available(installed: &Result<Vec<Sdk>, String>) -> Option<&[Sdk]> {

@@ -1,11 +1,14 @@
 //! The promises of the Chat page, row by row, kept towards the official Python SDKs: the three
-//! current majors of `openai` and of `anthropic`, over a real socket, streaming and not.
+//! current majors of `openai` and of `anthropic`, over a real socket, streaming and not; and every
+//! command of `faces-cli`.
 //!
-//! The SDKs are installed from PyPI below `target/sdk/`. Without network the tests say that they
+//! The clients are installed from PyPI below `target/sdk/`. Without network the tests say that they
 //! were skipped; in CI (`CI=true`) they fail instead.
 
 #[cfg(test)]
 mod baseline;
+#[cfg(test)]
+mod cli;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
