@@ -255,11 +255,16 @@ fn is_name(name: &str) -> bool {
         && !has_sentence_end(name)
 }
 
-/// A dot ends an abbreviation when a capital and at most 3 more letters stand before it.
+/// A dot ends an abbreviation in words of at most 4 letters before the name (`Prof. Dr. Lee`), and an
+/// initial anywhere (`Ann B. Lee`).
 fn has_sentence_end(name: &str) -> bool {
-    let ends_one = |word: &str| {
-        let Some((before, _)) = word.split_once('.') else { return false };
-        !before.starts_with(char::is_uppercase) || before.chars().count() > 4
-    };
-    name.split_whitespace().any(ends_one)
+    let mut is_title = true;
+    name.split_whitespace().any(|word| {
+        let Some((before, _)) = word.split_once('.') else {
+            is_title = false;
+            return false;
+        };
+        let letters = before.chars().count();
+        letters > 4 || (letters > 1 && !is_title)
+    })
 }
