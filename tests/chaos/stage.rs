@@ -136,11 +136,15 @@ impl Stage {
     }
 
     /// Waits until there is nothing left to recover: the instances that run are the only live ones.
+    /// One that a slow database had fenced has ended, and is started again, as by a supervisor.
     #[track_caller]
     pub(crate) fn wait_recovered(&self, ledger: &Ledger) {
         let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS live FROM ledger_instance \
                    WHERE state NOT IN (4, 5)";
         wait_for("dead instances to be recovered", BOUND * 2, || {
+            for slot in self.slots.iter().filter(|slot| slot.with(TestServer::has_ended)) {
+                self.start_again(slot);
+            }
             let live: i64 = ledger.rows(sql).first()?.try_get("", "live").ok()?;
             (live == i64::try_from(SLOTS).ok()?).then_some(())
         });

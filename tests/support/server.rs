@@ -312,6 +312,16 @@ impl TestServer {
         status
     }
 
+    /// Whether the server has ended by itself; its end is the caller's to judge then.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.exited().is_some();
+        if ended {
+            self.child = None;
+            self.exit_is_checked = false;
+        }
+        ended
+    }
+
     /// SIGTERM, and the exit status.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> ExitStatus {
