@@ -37,8 +37,7 @@ pub struct Operand {
 impl Formula {
     /// The facts and primitives of the combined face. An operand that is not given is empty.
     ///
-    /// Time grows with the product of the operands' sizes: a fifth of a second for two faces of
-    /// 10,000 statements.
+    /// Time grows with the product of the operands' sizes.
     #[must_use]
     pub fn evaluate(&self, operands: &[Operand]) -> (Facts, Vec<Primitive>) {
         let prepared: Vec<(&FaceName, Vec<Statement<'_>>)> = operands
