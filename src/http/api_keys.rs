@@ -5,7 +5,9 @@ use serde::Deserialize;
 
 use super::{
     auth::private,
-    body, problem,
+    body,
+    openapi::{Page, identity as docs},
+    problem,
     reads::{bad_query, json},
     routes::{HttpState, resource},
 };
@@ -48,6 +50,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         );
 }
 
+/// Create a key
+#[utoipa::path(post, path = "/v1/auth/api-keys", tag = "Keys", operation_id = "create_key",
+    request_body = docs::KeyTerms,
+    responses((status = 201, description = "The key, shown this once.", body = docs::ApiKey)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn create(
     req: HttpRequest,
     payload: web::Payload,
@@ -64,6 +71,11 @@ async fn create(
     }
 }
 
+/// List the keys
+#[utoipa::path(get, path = "/v1/auth/api-keys", tag = "Keys", operation_id = "list_keys",
+    params(Page),
+    responses((status = 200, description = "A page of keys, newest first.", body = docs::KeyPage)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let listed = async {
         let caller = body::caller(&req, &state.flows, Access::User).await?;
@@ -84,6 +96,11 @@ fn page_of(req: &HttpRequest) -> Result<(Option<KeyId>, Option<u32>), Failure> {
     Ok((before, limit))
 }
 
+/// Read a key
+#[utoipa::path(get, path = "/v1/auth/api-keys/{key}", tag = "Keys", operation_id = "get_key",
+    params(("key" = String, Path, description = "The key's id.")),
+    responses((status = 200, description = "The key.", body = docs::ApiKey)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn read(
     req: HttpRequest,
     path: web::Path<String>,
@@ -96,6 +113,14 @@ async fn read(
     json(&req, read.await)
 }
 
+/// Change a key
+///
+/// What is left out stays. Servers follow within two seconds.
+#[utoipa::path(patch, path = "/v1/auth/api-keys/{key}", tag = "Keys", operation_id = "update_key",
+    params(("key" = String, Path, description = "The key's id.")),
+    request_body = docs::KeyTerms,
+    responses((status = 200, description = "The key.", body = docs::ApiKey)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn update(
     req: HttpRequest,
     path: web::Path<String>,
@@ -110,6 +135,13 @@ async fn update(
     json(&req, updated.await)
 }
 
+/// Revoke a key
+///
+/// It stays in the list.
+#[utoipa::path(delete, path = "/v1/auth/api-keys/{key}", tag = "Keys", operation_id = "revoke_key",
+    params(("key" = String, Path, description = "The key's id.")),
+    responses((status = 200, description = "It is revoked.", body = docs::KeyRevoked)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn revoke(
     req: HttpRequest,
     path: web::Path<String>,

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    body, peer,
+    body,
+    openapi::identity as docs,
+    peer,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -24,6 +26,14 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/auth/me", "GET").route(web::get().to(me)));
 }
 
+/// Register
+#[utoipa::path(post, path = "/v1/auth/register", tag = "Identity", operation_id = "register",
+    request_body = docs::Registration,
+    responses((status = 200, description = "The account is made and logged in.", body = docs::LoggedIn),
+        (status = 403, description = "This server takes no new accounts."),
+        (status = 409, description = "The address is taken."),
+        (status = 429, description = "Too many attempts."), (status = 503, description = "The server can't do this right now.")),
+    extensions(("x-faces-access" = json!("public"))))]
 async fn register(
     req: HttpRequest,
     payload: web::Payload,
@@ -41,6 +51,13 @@ async fn register(
     private(json(&req, registered.await))
 }
 
+/// Log in
+#[utoipa::path(post, path = "/v1/auth/login", tag = "Identity", operation_id = "log_in",
+    request_body = docs::Login,
+    responses((status = 200, description = "The token.", body = docs::LoggedIn),
+        (status = 401, description = "The address or the password is wrong."),
+        (status = 429, description = "Too many attempts."), (status = 503, description = "The server can't do this right now.")),
+    extensions(("x-faces-access" = json!("public"))))]
 async fn login(
     req: HttpRequest,
     payload: web::Payload,
@@ -58,6 +75,10 @@ async fn login(
     private(json(&req, logged_in.await))
 }
 
+/// Get a new token
+#[utoipa::path(post, path = "/v1/auth/refresh", tag = "Identity", operation_id = "refresh_login",
+    responses((status = 200, description = "The token.", body = docs::LoggedIn)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn refresh(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let refreshed = async {
         let caller = body::caller(&req, &state.flows, Access::User).await?;
@@ -66,6 +87,10 @@ async fn refresh(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse 
     private(json(&req, refreshed.await))
 }
 
+/// Read who is logged in
+#[utoipa::path(get, path = "/v1/auth/me", tag = "Identity", operation_id = "get_me",
+    responses((status = 200, description = "The user.", body = docs::User)),
+    extensions(("x-faces-access" = json!("user"))))]
 async fn me(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::User).await?;

@@ -4,7 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 
 use super::{
-    body, problem,
+    body,
+    openapi::{account, billing as docs},
+    problem,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -31,6 +33,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/billing/webhook", "POST").route(web::post().to(webhook)));
 }
 
+/// Read the balance
+#[utoipa::path(get, path = "/v1/billing/balance", tag = "Billing", operation_id = "get_balance",
+    responses((status = 200, description = "The credit.", body = account::Balance)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn balance(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -39,6 +45,14 @@ async fn balance(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse 
     json(&req, read.await)
 }
 
+/// Book a payment as credit
+///
+/// A payment is one that a signed event told of, unless this server believes references.
+#[utoipa::path(post, path = "/v1/billing/topup", tag = "Billing", operation_id = "top_up",
+    request_body = docs::TopUp,
+    responses((status = 200, description = "The credit is there.", body = docs::ToppedUp),
+        (status = 409, description = "The reference was booked with another amount or account.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn top_up(
     req: HttpRequest,
     payload: web::Payload,
@@ -52,6 +66,11 @@ async fn top_up(
     json(&req, added.await)
 }
 
+/// Add up what was used
+#[utoipa::path(get, path = "/v1/billing/usage", tag = "Billing", operation_id = "get_usage",
+    params(docs::UsageQuery),
+    responses((status = 200, description = "The sums by group.", body = docs::Usage)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn usage(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -61,6 +80,10 @@ async fn usage(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     json(&req, read.await)
 }
 
+/// List what models cost
+#[utoipa::path(get, path = "/v1/billing/llm-costs", tag = "Billing", operation_id = "list_llm_costs",
+    responses((status = 200, description = "The prices of the usable models.", body = docs::LlmCosts)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn llm_costs(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -77,6 +100,12 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
+/// List the monthly statements
+#[utoipa::path(get, path = "/v1/billing/invoices", tag = "Billing", operation_id = "list_invoices",
+    params(("limit" = Option<u32>, Query, description = "Months in the page."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.")),
+    responses((status = 200, description = "A page of statements, newest first.", body = docs::InvoicePage)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn invoices(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -92,6 +121,13 @@ struct FormatQuery {
     format: Option<String>,
 }
 
+/// Read a month's statement
+#[utoipa::path(get, path = "/v1/billing/invoices/{month}", tag = "Billing", operation_id = "get_invoice",
+    params(("month" = String, Path, description = "Year and month.", example = "2026-11"),
+        ("format" = Option<String>, Query, description = "`json` (the default) or `csv`; else `Accept` decides.")),
+    responses((status = 200, description = "The statement.", content(
+        (docs::Invoice = "application/json"), (String = "text/csv")))),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn invoice(
     req: HttpRequest,
     path: web::Path<String>,
@@ -131,6 +167,10 @@ fn csv(invoice: &Invoice, month: &str) -> Result<HttpResponse, Failure> {
     Ok(response.body(text))
 }
 
+/// Read the plan
+#[utoipa::path(get, path = "/v1/billing/subscription", tag = "Billing", operation_id = "get_subscription",
+    responses((status = 200, description = "The plan, and those that there are.", body = docs::Subscription)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn subscription(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -144,6 +184,13 @@ struct CheckoutQuery {
     plan: Option<String>,
 }
 
+/// Buy a plan
+///
+/// Never works: this server sells nothing. Its operator puts accounts on plans.
+#[utoipa::path(post, path = "/v1/billing/checkout", tag = "Billing", operation_id = "checkout",
+    params(("plan" = Option<String>, Query, description = "The plan's name.")),
+    responses((status = 400, description = "Plans are not sold here.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn checkout(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let asked = async {
         body::caller(&req, &state.flows, Access::Admin).await?;
@@ -153,6 +200,12 @@ async fn checkout(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse
     json(&req, asked.await)
 }
 
+/// Leave a card
+///
+/// Never works: this server keeps no cards.
+#[utoipa::path(post, path = "/v1/billing/card-setup", tag = "Billing", operation_id = "set_up_card",
+    responses((status = 400, description = "Cards are not kept here.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn card_setup(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let asked = async {
         body::caller(&req, &state.flows, Access::Admin).await?;
@@ -161,6 +214,12 @@ async fn card_setup(req: HttpRequest, state: web::Data<HttpState>) -> HttpRespon
     json(&req, asked.await)
 }
 
+/// Cancel a subscription
+///
+/// Never works: there is none that could be canceled.
+#[utoipa::path(post, path = "/v1/billing/subscription/cancel", tag = "Billing", operation_id = "cancel_subscription",
+    responses((status = 400, description = "There is no subscription.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn cancel(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let asked = async {
         body::caller(&req, &state.flows, Access::Admin).await?;
@@ -169,7 +228,18 @@ async fn cancel(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     json(&req, asked.await)
 }
 
-/// Events of a payment provider: the signature is the credential.
+/// Tell of a payment
+///
+/// For payment providers. The header `Faces-Signature: t=SECONDS,v1=HMAC` is the credential; the
+/// HMAC-SHA256 is over the time, a point and the body.
+#[utoipa::path(post, path = "/v1/billing/webhook", tag = "Billing", operation_id = "tell_payment",
+    params(("Faces-Signature" = String, Header, description = "`t=SECONDS,v1=HEX_HMAC_SHA256`.")),
+    request_body = docs::PaymentEvent,
+    responses((status = 200, description = "The event is booked, or was before.", body = docs::EventTaken),
+        (status = 401, description = "The signature is missing, wrong or old."),
+        (status = 404, description = "This server takes no events."),
+        (status = 409, description = "Another event has this id, or the payment was booked otherwise.")),
+    extensions(("x-faces-access" = json!("signed"))))]
 async fn webhook(
     req: HttpRequest,
     payload: web::Payload,

@@ -4,7 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, Resource, http::StatusCode, web};
 use serde::Deserialize;
 
 use super::{
-    body, problem,
+    body,
+    openapi::{Page, compile as docs},
+    problem,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -81,6 +83,18 @@ fn step_route(path: &str, step: Step) -> Resource {
     resource(path, "POST").route(web::post().to(handler))
 }
 
+/// Take a document a step further
+///
+/// `prepare` extracts primitives, `sync` puts them into the face, `make` does both in the background
+/// (202), `pause` stops after the chunk that runs, `reset` drops what was extracted.
+#[utoipa::path(post, path = "/v1/compile/documents/{id}/prepare", tag = "Compile", operation_id = "prepare_document",
+    params(("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "How far it is.", body = docs::Document),
+        (status = 202, description = "It has begun.", body = docs::Document),
+        (status = 402, description = "The plan's quota has no room for it."),
+        (status = 409, description = "Its state does not allow this."),
+        (status = 422, description = "There is nothing to compile yet.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn take(req: &HttpRequest, id: &str, state: &HttpState, step: Step) -> HttpResponse {
     let kind = SourceKind::Document;
     let taken = async {
@@ -99,6 +113,12 @@ async fn take(req: &HttpRequest, id: &str, state: &HttpState, step: Step) -> Htt
     }
 }
 
+/// Hand in a text
+#[utoipa::path(post, path = "/v1/compile/documents", tag = "Compile", operation_id = "create_document",
+    request_body = docs::NewDocument,
+    responses((status = 201, description = "The document.", body = docs::Document),
+        (status = 404, description = "There is no such face.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn create(
     req: HttpRequest,
     payload: web::Payload,
@@ -107,6 +127,12 @@ async fn create(
     keep(&req, payload, &state, None).await
 }
 
+/// Hand in a text for a face
+#[utoipa::path(post, path = "/v1/faces/{face}/compile/documents", tag = "Compile", operation_id = "create_document_of_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    request_body = docs::NewDocument,
+    responses((status = 201, description = "The document.", body = docs::Document)),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn create_for_face(
     req: HttpRequest,
     path: web::Path<String>,
@@ -133,10 +159,21 @@ async fn keep(
     }
 }
 
+/// List the documents
+#[utoipa::path(get, path = "/v1/compile/documents", tag = "Compile", operation_id = "list_documents",
+    params(Page, ("alias" = Option<String>, Query, description = "Of one face; `model`, `username` and `face` are other names.")),
+    responses((status = 200, description = "A page of documents.", body = docs::DocumentPage),
+        (status = 404, description = "There is no such face.")),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     page(&req, &state, None).await
 }
 
+/// List the documents of a face
+#[utoipa::path(get, path = "/v1/faces/{face}/documents", tag = "Compile", operation_id = "list_documents_of_face",
+    params(Page, ("face" = String, Path, description = "The face's handle.", example = "alice")),
+    responses((status = 200, description = "A page of documents.", body = docs::DocumentPage)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn list_of_face(
     req: HttpRequest,
     path: web::Path<String>,
@@ -170,6 +207,11 @@ async fn page(req: &HttpRequest, state: &HttpState, face: Option<&str>) -> HttpR
     json(req, listed.await)
 }
 
+/// Read a document
+#[utoipa::path(get, path = "/v1/compile/documents/{id}", tag = "Compile", operation_id = "get_document",
+    params(("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "The document.", body = docs::Document)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn read(
     req: HttpRequest,
     path: web::Path<String>,
@@ -182,6 +224,11 @@ async fn read(
     json(&req, read.await)
 }
 
+/// Read a document of a face
+#[utoipa::path(get, path = "/v1/faces/{face}/documents/{id}", tag = "Compile", operation_id = "get_document_of_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice"), ("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "The document.", body = docs::Document)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn read_of_face(
     req: HttpRequest,
     path: web::Path<(String, String)>,
@@ -194,6 +241,13 @@ async fn read_of_face(
     json(&req, read.await)
 }
 
+/// Change a document
+#[utoipa::path(patch, path = "/v1/compile/documents/{id}", tag = "Compile", operation_id = "update_document",
+    params(("id" = String, Path, description = "The document's id.")),
+    request_body = docs::DocumentChange,
+    responses((status = 200, description = "The document.", body = docs::Document),
+        (status = 409, description = "Its state does not allow this.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn update(
     req: HttpRequest,
     path: web::Path<String>,
@@ -208,6 +262,14 @@ async fn update(
     json(&req, updated.await)
 }
 
+/// Delete a document
+///
+/// With the primitives that came from it alone.
+#[utoipa::path(delete, path = "/v1/compile/documents/{id}", tag = "Compile", operation_id = "delete_document",
+    params(("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "It is gone.", body = docs::DocumentDeleted),
+        (status = 409, description = "Its state does not allow this.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn delete(
     req: HttpRequest,
     path: web::Path<String>,
@@ -220,6 +282,12 @@ async fn delete(
     json(&req, deleted.await)
 }
 
+/// Delete a document of a face
+#[utoipa::path(delete, path = "/v1/faces/{face}/documents/{id}", tag = "Compile", operation_id = "delete_document_of_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice"), ("id" = String, Path, description = "The document's id.")),
+    responses((status = 200, description = "It is gone.", body = docs::DocumentDeleted),
+        (status = 409, description = "Its state does not allow this.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn delete_of_face(
     req: HttpRequest,
     path: web::Path<(String, String)>,
@@ -233,6 +301,15 @@ async fn delete_of_face(
     json(&req, deleted.await)
 }
 
+/// Make all documents of a face
+///
+/// What fits into the quota.
+#[utoipa::path(post, path = "/v1/faces/{face}/sync", tag = "Compile", operation_id = "sync_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    responses((status = 200, description = "What was begun.", body = docs::FaceSync),
+        (status = 402, description = "The plan's quota has no room for it."),
+        (status = 422, description = "There is nothing to compile yet.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn sync_face(
     req: HttpRequest,
     path: web::Path<String>,
@@ -245,6 +322,10 @@ async fn sync_face(
     json(&req, synced.await)
 }
 
+/// Read how much may be compiled
+#[utoipa::path(get, path = "/v1/billing/compile-quota", tag = "Compile", operation_id = "get_compile_quota",
+    responses((status = 200, description = "The quota.", body = docs::CompileQuota)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn quota(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -253,6 +334,11 @@ async fn quota(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     json(&req, read.await)
 }
 
+/// Switch the overflow to credits
+#[utoipa::path(patch, path = "/v1/billing/compile-quota", tag = "Compile", operation_id = "update_compile_quota",
+    request_body = docs::CompileQuotaChange,
+    responses((status = 200, description = "The quota.", body = docs::CompileQuota)),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn update_quota(
     req: HttpRequest,
     payload: web::Payload,

@@ -4,7 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::Deserialize;
 
 use super::{
-    body, problem,
+    body,
+    openapi::{Page, faces as docs},
+    problem,
     reads::{bad_query, json},
     routes::{HttpState, resource},
 };
@@ -21,6 +23,12 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
+/// Create a face
+#[utoipa::path(post, path = "/v1/faces", tag = "Faces", operation_id = "create_face",
+    request_body = docs::NewFace,
+    responses((status = 201, description = "The face.", body = docs::Face),
+        (status = 409, description = "The handle is taken.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 pub(super) async fn create(
     req: HttpRequest,
     payload: web::Payload,
@@ -37,6 +45,11 @@ pub(super) async fn create(
     }
 }
 
+/// List the faces
+#[utoipa::path(get, path = "/v1/faces", tag = "Faces", operation_id = "list_faces",
+    params(Page),
+    responses((status = 200, description = "A page of faces, oldest first.", body = docs::FacePage)),
+    extensions(("x-faces-access" = json!("read"))))]
 pub(super) async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let listed = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -59,6 +72,11 @@ pub(super) async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpR
     json(&req, listed.await)
 }
 
+/// Read a face
+#[utoipa::path(get, path = "/v1/faces/{face}", tag = "Faces", operation_id = "get_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    responses((status = 200, description = "The face.", body = docs::Face)),
+    extensions(("x-faces-access" = json!("read"))))]
 pub(super) async fn read(
     req: HttpRequest,
     path: web::Path<String>,
@@ -71,6 +89,15 @@ pub(super) async fn read(
     json(&req, read.await)
 }
 
+/// Change a face
+///
+/// Facts are merged key by key; what is left out stays.
+#[utoipa::path(patch, path = "/v1/faces/{face}", tag = "Faces", operation_id = "update_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    request_body = docs::FaceChange,
+    responses((status = 200, description = "The face.", body = docs::Face),
+        (status = 409, description = "Others keep changing it at the same time.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 pub(super) async fn update(
     req: HttpRequest,
     path: web::Path<String>,
@@ -85,6 +112,13 @@ pub(super) async fn update(
     json(&req, updated.await)
 }
 
+/// Delete a face
+///
+/// With its primitives and texts.
+#[utoipa::path(delete, path = "/v1/faces/{face}", tag = "Faces", operation_id = "delete_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    responses((status = 200, description = "It is gone.", body = docs::FaceDeleted)),
+    extensions(("x-faces-access" = json!("admin"))))]
 pub(super) async fn delete(
     req: HttpRequest,
     path: web::Path<String>,
@@ -97,6 +131,14 @@ pub(super) async fn delete(
     json(&req, deleted.await)
 }
 
+/// Replace a face's primitives
+///
+/// All of them or, when one is wrong, none.
+#[utoipa::path(put, path = "/v1/faces/{face}/primitives", tag = "Faces", operation_id = "replace_primitives",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    request_body = docs::Primitives,
+    responses((status = 200, description = "The face.", body = docs::Face)),
+    extensions(("x-faces-access" = json!("admin"))))]
 pub(super) async fn replace_primitives(
     req: HttpRequest,
     path: web::Path<String>,
@@ -116,6 +158,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(resource("/v1/faces/stats", "GET").route(web::get().to(stats)));
 }
 
+/// Read what was compiled and asked of each face
+#[utoipa::path(get, path = "/v1/faces/stats", tag = "Faces", operation_id = "get_face_stats",
+    responses((status = 200, description = "The numbers by face.", body = serde_json::Value)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn stats(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let told = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -124,7 +170,10 @@ async fn stats(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     json(&req, told.await)
 }
 
-/// The accepted `basic_facts` keys; needs no credential.
+/// List the keys of facts
+#[utoipa::path(get, path = "/v1/faces/attributes", tag = "Faces", operation_id = "list_attributes",
+    responses((status = 200, description = "The accepted keys by category.", body = docs::AttributeList)),
+    extensions(("x-faces-access" = json!("public"))))]
 pub(super) async fn attributes() -> HttpResponse {
     HttpResponse::Ok().json(personas::attributes())
 }

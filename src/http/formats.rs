@@ -3,7 +3,9 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
-    body, edge, headers, problem, proxies,
+    body, edge, headers,
+    openapi::chat,
+    problem, proxies,
     routes::{HttpState, resource},
     sse,
 };
@@ -23,6 +25,14 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/responses", "POST").route(web::post().to(responses)));
 }
 
+/// Talk to a face or a model in Anthropic's format
+///
+/// With `stream` the answer is a stream of events.
+#[utoipa::path(post, path = "/v1/messages", tag = "Chat", operation_id = "create_message",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key and body gets the first answer and is charged once.")),
+    request_body = chat::MessagesRequest,
+    responses((status = 200, description = "The answer.", content((chat::Message = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-faces-access" = json!("chat"))))]
 async fn messages(
     req: HttpRequest,
     payload: web::Payload,
@@ -45,6 +55,13 @@ async fn messages(
     }
 }
 
+/// Count the tokens of a request in Anthropic's format
+///
+/// Nothing is charged.
+#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "Chat", operation_id = "count_message_tokens",
+    request_body = chat::MessagesRequest,
+    responses((status = 200, description = "The count.", body = chat::TokenCount)),
+    extensions(("x-faces-access" = json!("chat"))))]
 async fn count_tokens(
     req: HttpRequest,
     payload: web::Payload,
@@ -62,6 +79,14 @@ async fn count_tokens(
     }
 }
 
+/// Talk to a face or a model in the Responses format
+///
+/// With `stream` the answer is a stream of events.
+#[utoipa::path(post, path = "/v1/responses", tag = "Chat", operation_id = "create_response",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key and body gets the first answer and is charged once.")),
+    request_body = chat::ResponsesRequest,
+    responses((status = 200, description = "The answer.", content((chat::ResponseObject = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-faces-access" = json!("chat"))))]
 async fn responses(
     req: HttpRequest,
     payload: web::Payload,

@@ -2,12 +2,20 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{body, edge, headers, problem, routes::HttpState, sse};
+use super::{body, edge, headers, openapi::chat, problem, routes::HttpState, sse};
 use crate::{
     domain::Access,
     flows::{Failure, Reply},
 };
 
+/// Chat with a face or a model
+///
+/// With `stream` the answer is a stream of events that ends with `[DONE]`.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "Chat", operation_id = "create_chat_completion",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key and body gets the first answer and is charged once.")),
+    request_body = chat::ChatRequest,
+    responses((status = 200, description = "The answer.", content((chat::ChatCompletion = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-faces-access" = json!("chat"))))]
 pub(super) async fn chat(
     req: HttpRequest,
     payload: web::Payload,

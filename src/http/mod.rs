@@ -25,6 +25,7 @@ mod faces;
 mod formats;
 mod headers;
 mod inference;
+pub mod openapi;
 mod operator;
 mod peer;
 mod preferences;

@@ -5,14 +5,18 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{problem, routes::HttpState};
+use super::{openapi::account, problem, routes::HttpState};
 use crate::{
     domain::ErrorCode,
     flows::{Audit, AuditMode, Failure, failure::INTERNAL_MESSAGE},
     telemetry::metrics,
 };
 
-/// `GET /metrics`.
+/// Read the metrics
+#[utoipa::path(get, path = "/metrics", tag = "Operator", operation_id = "get_metrics",
+    responses((status = 200, description = "In the text format of OpenMetrics.", body = String,
+        content_type = "application/openmetrics-text")),
+    extensions(("x-faces-access" = json!("operator"))))]
 pub(super) async fn metrics(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     if let Err(failure) = check_operator(&req, &state) {
         return problem::respond(&req, &failure);
@@ -28,8 +32,14 @@ struct AuditQuery {
     mode: Option<String>,
 }
 
-/// `GET /v1/admin/audit`, `?mode=full` (the default) or `incremental`: 200 only when the books are
-/// right, 500 with the report when they aren't.
+/// Audit the books
+///
+/// 200 only when the books are right, 500 with the report when they aren't.
+#[utoipa::path(get, path = "/v1/admin/audit", tag = "Operator", operation_id = "get_audit",
+    params(("mode" = Option<String>, Query, description = "`full` (the default) or `incremental`.")),
+    responses((status = 200, description = "The books are right.", body = account::AuditReport),
+        (status = 500, description = "They are not.", body = account::AuditReport)),
+    extensions(("x-faces-access" = json!("operator"))))]
 pub(super) async fn audit(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     if let Err(failure) = check_operator(&req, &state) {
         return problem::respond(&req, &failure);

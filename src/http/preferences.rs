@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
     body,
+    openapi::identity as docs,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -17,6 +18,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     );
 }
 
+/// Read the preferences
+#[utoipa::path(get, path = "/v1/user/preferences", tag = "Account", operation_id = "get_preferences",
+    responses((status = 200, description = "The preferences.", body = docs::Preferences)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn read(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -25,6 +30,11 @@ async fn read(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     json(&req, read.await)
 }
 
+/// Change the preferences
+#[utoipa::path(patch, path = "/v1/user/preferences", tag = "Account", operation_id = "update_preferences",
+    request_body = docs::Preferences,
+    responses((status = 200, description = "The preferences.", body = docs::Preferences)),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn update(
     req: HttpRequest,
     payload: web::Payload,

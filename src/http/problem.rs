@@ -31,10 +31,16 @@ impl Dialect {
     #[must_use]
     pub fn of(req: &HttpRequest) -> Self {
         let path = req.path();
-        if ["/v1/anthropic", "/v1/messages"].iter().any(|prefix| path.starts_with(prefix)) {
+        if path.starts_with("/v1/models") && req.headers().contains_key("anthropic-version") {
             return Self::Anthropic;
         }
-        if path.starts_with("/v1/models") && req.headers().contains_key("anthropic-version") {
+        Self::of_path(path)
+    }
+
+    /// The dialect of a path alone.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        if ["/v1/anthropic", "/v1/messages"].iter().any(|prefix| path.starts_with(prefix)) {
             return Self::Anthropic;
         }
         let openai = ["/v1/chat", "/v1/openai", "/v1/models", "/v1/responses"];

@@ -2,12 +2,20 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{body, edge, headers, problem, routes::HttpState, sse};
+use super::{body, edge, headers, openapi::chat, problem, routes::HttpState, sse};
 use crate::{
     domain::Access,
     flows::{Failure, NativeParts, Reply, proxy_stream::ProxySession},
 };
 
+/// Chat by OpenAI's own API
+///
+/// The body travels on to the provider of the model; only what billing needs is read.
+#[utoipa::path(post, path = "/v1/openai/chat/completions", tag = "Proxies", operation_id = "proxy_chat_completion",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key and body gets the first answer and is charged once.")),
+    request_body = chat::ChatRequest,
+    responses((status = 200, description = "The answer of the provider.", content((chat::ChatCompletion = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-faces-access" = json!("chat"))))]
 pub(super) async fn openai(
     req: HttpRequest,
     payload: web::Payload,
@@ -26,6 +34,14 @@ pub(super) async fn openai(
     render(&req, Box::pin(answered).await, &state)
 }
 
+/// Chat by Anthropic's own API
+///
+/// The body travels on to the provider of the model; only what billing needs is read.
+#[utoipa::path(post, path = "/v1/anthropic/messages", tag = "Proxies", operation_id = "proxy_message",
+    params(("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key and body gets the first answer and is charged once.")),
+    request_body = chat::MessagesRequest,
+    responses((status = 200, description = "The answer of the provider.", content((chat::Message = "application/json"), (String = "text/event-stream")))),
+    extensions(("x-faces-access" = json!("chat"))))]
 pub(super) async fn anthropic(
     req: HttpRequest,
     payload: web::Payload,
@@ -44,6 +60,13 @@ pub(super) async fn anthropic(
     render(&req, Box::pin(answered).await, &state)
 }
 
+/// Count the tokens of a request
+///
+/// Nothing is charged.
+#[utoipa::path(post, path = "/v1/anthropic/messages/count_tokens", tag = "Proxies", operation_id = "proxy_count_tokens",
+    request_body = chat::MessagesRequest,
+    responses((status = 200, description = "The count.", body = chat::TokenCount)),
+    extensions(("x-faces-access" = json!("chat"))))]
 pub(super) async fn count_tokens(
     req: HttpRequest,
     payload: web::Payload,

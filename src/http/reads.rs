@@ -3,17 +3,32 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::{EdgeState, body, problem, problem::Dialect, routes::HttpState};
+use super::{
+    EdgeState, body,
+    openapi::{account, chat},
+    problem,
+    problem::Dialect,
+    routes::HttpState,
+};
 use crate::{
     domain::{Access, ErrorCode},
     flows::{Failure, models::card},
     wire::models,
 };
 
+/// Ask whether the server lives
+#[utoipa::path(get, path = "/healthz", tag = "Operator", operation_id = "get_health",
+    responses((status = 200, description = "It does.", body = account::Health)),
+    extensions(("x-faces-access" = json!("public"))))]
 pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// Ask whether the server can work
+#[utoipa::path(get, path = "/readyz", tag = "Operator", operation_id = "get_readiness",
+    responses((status = 200, description = "It can.", body = account::Ready),
+        (status = 503, description = "It is stopping, or its database is away.")),
+    extensions(("x-faces-access" = json!("public"))))]
 pub(super) async fn readyz(
     req: HttpRequest,
     state: web::Data<HttpState>,
@@ -31,6 +46,12 @@ pub(super) async fn readyz(
     }
 }
 
+/// List the models
+///
+/// Anthropic's form is used below `/v1/anthropic` and with the header `anthropic-version`.
+#[utoipa::path(get, path = "/v1/models", tag = "Models", operation_id = "list_models",
+    responses((status = 200, description = "All models that the key may use.", body = chat::ModelList)),
+    extensions(("x-faces-access" = json!("any"))))]
 pub(super) async fn models(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let caller = match body::caller(&req, &state.flows, Access::Any).await {
         Ok(caller) => caller,
@@ -45,6 +66,11 @@ pub(super) async fn models(req: HttpRequest, state: web::Data<HttpState>) -> Htt
     json_bytes(body)
 }
 
+/// Read a model
+#[utoipa::path(get, path = "/v1/models/{model}", tag = "Models", operation_id = "get_model",
+    params(("model" = String, Path, description = "A model's id.", example = "sandbox")),
+    responses((status = 200, description = "The model.", body = chat::Model)),
+    extensions(("x-faces-access" = json!("any"))))]
 pub(super) async fn model(
     req: HttpRequest,
     path: web::Path<String>,
@@ -63,6 +89,10 @@ pub(super) async fn model(
     }
 }
 
+/// Read the account's state
+#[utoipa::path(get, path = "/v1/account/state", tag = "Account", operation_id = "get_account_state",
+    responses((status = 200, description = "The state.", body = account::AccountState)),
+    extensions(("x-faces-access" = json!("read"))))]
 pub(super) async fn account_state(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         state

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::{
-    api_keys, auth, billing, compile, edge, faces, formats, inference, operator, preferences,
-    problem, proxies, reads, similar, sources,
+    api_keys, auth, billing, compile, edge, faces, formats, inference, openapi, operator,
+    preferences, problem, proxies, reads, similar, sources,
 };
 use crate::{
     domain::ErrorCode,
@@ -99,6 +99,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig, state: HttpState) {
             .configure(compile::routes)
             .configure(formats::routes)
             .configure(preferences::routes)
+            .configure(openapi::routes)
             .configure(sources::routes)
             .default_service(web::route().to(no_route)),
     );

@@ -5,6 +5,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     body,
+    openapi::compile as docs,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -36,6 +37,13 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/faces/{face}/neighbors", "GET").route(web::get().to(neighbours)));
 }
 
+/// Compare faces
+///
+/// Pair by pair, by component.
+#[utoipa::path(get, path = "/v1/faces/diff", tag = "Faces", operation_id = "diff_faces",
+    params(("faces" = String, Query, description = "Handles with commas between them.", example = "alice,bob")),
+    responses((status = 200, description = "The pairs.", body = docs::Comparison)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn diff(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let compared = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
@@ -49,6 +57,16 @@ async fn diff(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     json(&req, compared.await)
 }
 
+/// Find a face's neighbors
+///
+/// The account's other faces by their similarity to this one.
+#[utoipa::path(get, path = "/v1/faces/{face}/neighbors", tag = "Faces", operation_id = "list_neighbors",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice"),
+        ("k" = Option<u32>, Query, description = "How many."),
+        ("component" = Option<String>, Query, description = "By one component, or `composite`."),
+        ("direction" = Option<String>, Query, description = "`nearest` (the default) or `furthest`.")),
+    responses((status = 200, description = "The neighbors.", body = docs::Comparison)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn neighbours(
     req: HttpRequest,
     path: web::Path<String>,

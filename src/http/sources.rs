@@ -12,7 +12,13 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 
 use super::{
-    body, edge, problem,
+    body, edge,
+    openapi::{
+        Page,
+        compile::{DocumentDeleted, DocumentPage},
+        threads as docs,
+    },
+    problem,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -88,6 +94,15 @@ fn step_route(path: &str, step: Step) -> Resource {
     resource(path, "POST").route(web::post().to(handler))
 }
 
+/// Compile a thread, stop it, or drop what came of it
+#[utoipa::path(post, path = "/v1/compile/threads/{id}/make", tag = "Compile", operation_id = "make_thread",
+    params(("id" = String, Path, description = "The thread's id.")),
+    responses((status = 200, description = "How far it is.", body = docs::ThreadProgress),
+        (status = 202, description = "It has begun.", body = docs::ThreadProgress),
+        (status = 402, description = "The plan's quota has no room for it."),
+        (status = 409, description = "Its state does not allow this."),
+        (status = 422, description = "There is nothing to compile yet.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn take(req: &HttpRequest, id: &str, state: &HttpState, step: Step) -> HttpResponse {
     let kind = SourceKind::Thread;
     let taken = async {
@@ -105,6 +120,14 @@ async fn take(req: &HttpRequest, id: &str, state: &HttpState, step: Step) -> Htt
     }
 }
 
+/// Begin an interview
+#[utoipa::path(post, path = "/v1/compile/threads", tag = "Compile", operation_id = "create_thread",
+    request_body = docs::NewThread,
+    responses((status = 201, description = "The thread with its first question.", body = docs::Turn),
+        (status = 402, description = "Nothing pays for the question."),
+        (status = 404, description = "There is no such face."),
+        (status = 502, description = "The model did not answer; nothing was kept.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn create(
     req: HttpRequest,
     payload: web::Payload,
@@ -113,6 +136,15 @@ async fn create(
     begin(&req, payload, &state, None).await
 }
 
+/// Begin an interview of a face
+#[utoipa::path(post, path = "/v1/faces/{face}/compile/threads", tag = "Compile", operation_id = "create_thread_of_face",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    request_body = docs::NewThread,
+    responses((status = 201, description = "The thread with its first question.", body = docs::Turn),
+        (status = 402, description = "Nothing pays for the question."),
+        (status = 404, description = "There is no such face."),
+        (status = 502, description = "The model did not answer; nothing was kept.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn create_for_face(
     req: HttpRequest,
     path: web::Path<String>,
@@ -139,10 +171,22 @@ async fn begin(
     }
 }
 
+/// List threads
+#[utoipa::path(get, path = "/v1/compile/threads", tag = "Compile", operation_id = "list_threads",
+    params(Page, ("alias" = Option<String>, Query, description = "Of one face; `model`, `username` and `face` are other names.")),
+    responses((status = 200, description = "A page of threads.", body = DocumentPage),
+        (status = 404, description = "There is no such face.")),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     page(&req, &state, None).await
 }
 
+/// List the threads of a face
+#[utoipa::path(get, path = "/v1/faces/{face}/compile/threads", tag = "Compile", operation_id = "list_threads_of_face",
+    params(Page, ("face" = String, Path, description = "The face's handle.", example = "alice")),
+    responses((status = 200, description = "A page of threads.", body = DocumentPage),
+        (status = 404, description = "There is no such face.")),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn list_of_face(
     req: HttpRequest,
     path: web::Path<String>,
@@ -175,6 +219,11 @@ async fn page(req: &HttpRequest, state: &HttpState, face: Option<&str>) -> HttpR
     json(req, listed.await)
 }
 
+/// Read a thread with its messages
+#[utoipa::path(get, path = "/v1/compile/threads/{id}", tag = "Compile", operation_id = "get_thread",
+    params(("id" = String, Path, description = "The thread's id.")),
+    responses((status = 200, description = "The thread.", body = docs::Thread)),
+    extensions(("x-faces-access" = json!("read"))))]
 async fn read(
     req: HttpRequest,
     path: web::Path<String>,
@@ -187,6 +236,12 @@ async fn read(
     json(&req, read.await)
 }
 
+/// Rename a thread, or say who in it is the face
+#[utoipa::path(patch, path = "/v1/compile/threads/{id}", tag = "Compile", operation_id = "update_thread",
+    params(("id" = String, Path, description = "The thread's id.")),
+    request_body = docs::ThreadChange,
+    responses((status = 200, description = "The thread.", body = docs::Thread)),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn update(
     req: HttpRequest,
     path: web::Path<String>,
@@ -201,6 +256,11 @@ async fn update(
     json(&req, updated.await)
 }
 
+/// Delete a thread with what only it told
+#[utoipa::path(delete, path = "/v1/compile/threads/{id}", tag = "Compile", operation_id = "delete_thread",
+    params(("id" = String, Path, description = "The thread's id.")),
+    responses((status = 200, description = "It is gone.", body = DocumentDeleted)),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn delete(
     req: HttpRequest,
     path: web::Path<String>,
@@ -213,6 +273,15 @@ async fn delete(
     json(&req, deleted.await)
 }
 
+/// Answer, and get the next question
+#[utoipa::path(post, path = "/v1/compile/threads/{id}/messages", tag = "Compile", operation_id = "send_message",
+    params(("id" = String, Path, description = "The thread's id.")),
+    request_body = docs::ThreadAnswer,
+    responses((status = 200, description = "The next question.", body = docs::Turn),
+        (status = 402, description = "Nothing pays for the question."),
+        (status = 404, description = "There is no such thread."),
+        (status = 502, description = "The model did not answer; nothing was kept.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn send_message(
     req: HttpRequest,
     path: web::Path<String>,
@@ -227,6 +296,12 @@ async fn send_message(
     json(&req, sent.await)
 }
 
+/// Replace all messages of a thread
+#[utoipa::path(patch, path = "/v1/compile/threads/{id}/messages", tag = "Compile", operation_id = "replace_messages",
+    params(("id" = String, Path, description = "The thread's id.")),
+    request_body = docs::ThreadMessages,
+    responses((status = 200, description = "The thread.", body = docs::Thread)),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn replace_messages(
     req: HttpRequest,
     path: web::Path<String>,
@@ -241,6 +316,16 @@ async fn replace_messages(
     json(&req, replaced.await)
 }
 
+/// Upload a file as a document or a transcript
+#[utoipa::path(post, path = "/v1/faces/{face}/upload", tag = "Compile", operation_id = "upload_file",
+    params(("face" = String, Path, description = "The face's handle.", example = "alice")),
+    request_body(content = docs::UploadForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "The document or thread.", body = docs::Uploaded),
+        (status = 400, description = "The kind of file is not read here."),
+        (status = 404, description = "There is no such face."),
+        (status = 413, description = "The file is too large."),
+        (status = 422, description = "There is no text in it, or a field is wrong.")),
+    extensions(("x-faces-access" = json!("admin"))))]
 async fn upload(
     req: HttpRequest,
     path: web::Path<String>,

@@ -21,6 +21,8 @@ mod compile;
 #[cfg(test)]
 mod compile_documents;
 #[cfg(test)]
+mod document;
+#[cfg(test)]
 mod error_bodies;
 #[cfg(test)]
 mod error_keys;
@@ -35,7 +37,11 @@ mod formats;
 #[cfg(test)]
 mod formulas;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod identity;
+#[cfg(test)]
+mod isolation;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
@@ -43,9 +49,13 @@ mod llm;
 #[cfg(test)]
 mod log_hygiene;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod mutations;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod payments;
 #[cfg(test)]

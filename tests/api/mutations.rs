@@ -73,7 +73,7 @@ fn responses_seed() -> Value {
 }
 
 /// Values that tend to break readers.
-fn nasty() -> impl Strategy<Value = Value> {
+pub(crate) fn nasty() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -95,7 +95,7 @@ fn nasty() -> impl Strategy<Value = Value> {
 }
 
 /// The number of places in a value at which something can be changed.
-fn places(value: &Value) -> usize {
+pub(crate) fn places(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(places).sum(),
         Value::Object(fields) => fields.values().map(places).sum(),
@@ -104,7 +104,7 @@ fn places(value: &Value) -> usize {
 }
 
 /// Puts `new` at place `at` (counted in order); `None` removes a field or an element.
-fn mutate(value: &mut Value, at: &mut usize, new: Option<&Value>) {
+pub(crate) fn mutate(value: &mut Value, at: &mut usize, new: Option<&Value>) {
     match value {
         Value::Array(items) => {
             let mut index = 0;

@@ -31,12 +31,20 @@ pub(crate) const ROOMS: [Row; 10] = [
     (
         "http",
         &["domain", "config", "wire", "accounts", "flows", "telemetry"],
-        &["actix_web", "actix_web_lab", "actix_http", "actix_multipart", "tokio"],
+        &[
+            "actix_web",
+            "actix_web_lab",
+            "actix_http",
+            "actix_multipart",
+            "tokio",
+            "utoipa",
+            "utoipa_swagger_ui",
+        ],
     ),
 ];
 
 /// Outside this list a foreign crate is free to all rooms (bytes, serde, log, thiserror, …).
-const OWNED_CRATES: [&str; 24] = [
+const OWNED_CRATES: [&str; 26] = [
     "actix",
     "actix_http",
     "actix_multipart",
@@ -59,6 +67,8 @@ const OWNED_CRATES: [&str; 24] = [
     "sea_orm_migration",
     "sqlx",
     "tokio",
+    "utoipa",
+    "utoipa_swagger_ui",
     "webpki_roots",
     "zip",
 ];
