@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sea_orm::QueryResult;
+
 use crate::{
     nginx::Nginx,
     plan::{self, ACCOUNTS, POOR, Plan},
@@ -22,7 +24,7 @@ use crate::{
         models::usd,
         server::{Account, TestServer},
         upstream::{Exchange, Upstream},
-        wait_for,
+        wait_for_or,
     },
 };
 
@@ -141,13 +143,36 @@ impl Stage {
     pub(crate) fn wait_recovered(&self, ledger: &Ledger) {
         let sql = "SELECT CAST(COUNT(*) AS BIGINT) AS live FROM ledger_instance \
                    WHERE state NOT IN (4, 5)";
-        wait_for("dead instances to be recovered", BOUND * 2, || {
+        let recovered = || {
             for slot in self.slots.iter().filter(|slot| slot.with(TestServer::has_ended)) {
                 self.start_again(slot);
             }
             let live: i64 = ledger.rows(sql).first()?.try_get("", "live").ok()?;
             (live == i64::try_from(SLOTS).ok()?).then_some(())
+        };
+        wait_for_or(BOUND * 2, recovered, || {
+            format!("dead instances to be recovered; {}", self.instances(ledger))
         });
+    }
+
+    /// The instances that are not yet done with, and what the database does, for a message.
+    fn instances(&self, ledger: &Ledger) -> String {
+        let rows = |sql: &str| -> Vec<String> {
+            let text = |row: &QueryResult| row.try_get::<String>("", "line").expect("a line");
+            ledger.rows(sql).iter().map(text).collect()
+        };
+        let slots: Vec<String> = self.slots.iter().map(Slot::node).collect();
+        let instances = rows(
+            "SELECT format('%s state %s seq %s, expires in %s us', node, state, flush_seq, \
+             expires_at - CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)) AS line \
+             FROM ledger_instance WHERE state NOT IN (4, 5)",
+        );
+        let busy = rows(
+            "SELECT format('%s for %s, waits for %s %s: %s', state, clock_timestamp() - xact_start, \
+             wait_event_type, wait_event, left(query, 120)) AS line FROM pg_stat_activity \
+             WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()",
+        );
+        format!("slots {slots:?}; instances {instances:#?}; transactions {busy:#?}")
     }
 
     /// Stops all instances in order.

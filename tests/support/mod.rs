@@ -47,13 +47,25 @@ pub(crate) const CANARIES: [&str; 4] = [PROMPT_CANARY, KEY_CANARY, PERSONA_CANAR
 /// # Panics
 /// When it gives none within `bound`; `what` says what was waited for.
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, bound: Duration, probe: impl FnMut() -> Option<T>) -> T {
+    wait_for_or(bound, probe, || what.to_owned())
+}
+
+/// As [`wait_for`], with words for the failure that are looked for only then.
+#[track_caller]
+pub(crate) fn wait_for_or<T>(
+    bound: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+    what: impl FnOnce() -> String,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(started.elapsed() < bound, "{what}: not within {bound:?}");
+        if started.elapsed() >= bound {
+            panic!("{}: not within {bound:?}", what());
+        }
         std::thread::park_timeout(POLL);
     }
 }
