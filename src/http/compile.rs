@@ -89,8 +89,8 @@ fn step_route(path: &str, step: Step) -> Resource {
 /// (202), `pause` stops after the chunk that runs, `reset` drops what was extracted.
 #[utoipa::path(post, path = "/v1/compile/documents/{id}/prepare", tag = "Compile", operation_id = "prepare_document",
     params(("id" = String, Path, description = "The document's id.")),
-    responses((status = 200, description = "How far it is.", body = docs::Document),
-        (status = 202, description = "It has begun.", body = docs::Document),
+    responses((status = 200, description = "How far it is.", body = docs::SourceProgress),
+        (status = 202, description = "It has begun.", body = docs::SourceProgress),
         (status = 402, description = "The plan's quota has no room for it."),
         (status = 409, description = "Its state does not allow this."),
         (status = 422, description = "There is nothing to compile yet.")),

@@ -160,7 +160,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 
 /// Read what was compiled and asked of each face
 #[utoipa::path(get, path = "/v1/faces/stats", tag = "Faces", operation_id = "get_face_stats",
-    responses((status = 200, description = "The numbers by face.", body = serde_json::Value)),
+    responses((status = 200, description = "The numbers by face.", body = BTreeMap<String, docs::FaceStats>)),
     extensions(("x-faces-access" = json!("read"))))]
 async fn stats(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let told = async {

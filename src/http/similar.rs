@@ -5,7 +5,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     body,
-    openapi::compile as docs,
+    openapi::similar as docs,
     reads::json,
     routes::{HttpState, resource},
 };
@@ -42,7 +42,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 /// Pair by pair, by component.
 #[utoipa::path(get, path = "/v1/faces/diff", tag = "Faces", operation_id = "diff_faces",
     params(("faces" = String, Query, description = "Handles with commas between them.", example = "alice,bob")),
-    responses((status = 200, description = "The pairs.", body = docs::Comparison)),
+    responses((status = 200, description = "The pairs.", body = docs::FaceDiff),
+        (status = 404, description = "One of the faces is not there, or not yours.")),
     extensions(("x-faces-access" = json!("read"))))]
 async fn diff(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let compared = async {
@@ -65,7 +66,7 @@ async fn diff(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
         ("k" = Option<u32>, Query, description = "How many."),
         ("component" = Option<String>, Query, description = "By one component, or `composite`."),
         ("direction" = Option<String>, Query, description = "`nearest` (the default) or `furthest`.")),
-    responses((status = 200, description = "The neighbors.", body = docs::Comparison)),
+    responses((status = 200, description = "The neighbors.", body = docs::FaceNeighbors)),
     extensions(("x-faces-access" = json!("read"))))]
 async fn neighbours(
     req: HttpRequest,

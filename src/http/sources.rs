@@ -13,11 +13,7 @@ use serde::Deserialize;
 
 use super::{
     body, edge,
-    openapi::{
-        Page,
-        compile::{DocumentDeleted, DocumentPage},
-        threads as docs,
-    },
+    openapi::{Page, compile::SourceProgress, threads as docs},
     problem,
     reads::json,
     routes::{HttpState, resource},
@@ -97,8 +93,8 @@ fn step_route(path: &str, step: Step) -> Resource {
 /// Compile a thread, stop it, or drop what came of it
 #[utoipa::path(post, path = "/v1/compile/threads/{id}/make", tag = "Compile", operation_id = "make_thread",
     params(("id" = String, Path, description = "The thread's id.")),
-    responses((status = 200, description = "How far it is.", body = docs::ThreadProgress),
-        (status = 202, description = "It has begun.", body = docs::ThreadProgress),
+    responses((status = 200, description = "How far it is.", body = SourceProgress),
+        (status = 202, description = "It has begun.", body = SourceProgress),
         (status = 402, description = "The plan's quota has no room for it."),
         (status = 409, description = "Its state does not allow this."),
         (status = 422, description = "There is nothing to compile yet.")),
@@ -174,7 +170,7 @@ async fn begin(
 /// List threads
 #[utoipa::path(get, path = "/v1/compile/threads", tag = "Compile", operation_id = "list_threads",
     params(Page, ("alias" = Option<String>, Query, description = "Of one face; `model`, `username` and `face` are other names.")),
-    responses((status = 200, description = "A page of threads.", body = DocumentPage),
+    responses((status = 200, description = "A page of threads.", body = docs::ThreadPage),
         (status = 404, description = "There is no such face.")),
     extensions(("x-faces-access" = json!("read"))))]
 async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
@@ -184,7 +180,7 @@ async fn list(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
 /// List the threads of a face
 #[utoipa::path(get, path = "/v1/faces/{face}/compile/threads", tag = "Compile", operation_id = "list_threads_of_face",
     params(Page, ("face" = String, Path, description = "The face's handle.", example = "alice")),
-    responses((status = 200, description = "A page of threads.", body = DocumentPage),
+    responses((status = 200, description = "A page of threads.", body = docs::ThreadPage),
         (status = 404, description = "There is no such face.")),
     extensions(("x-faces-access" = json!("read"))))]
 async fn list_of_face(
@@ -259,7 +255,7 @@ async fn update(
 /// Delete a thread with what only it told
 #[utoipa::path(delete, path = "/v1/compile/threads/{id}", tag = "Compile", operation_id = "delete_thread",
     params(("id" = String, Path, description = "The thread's id.")),
-    responses((status = 200, description = "It is gone.", body = DocumentDeleted)),
+    responses((status = 200, description = "It is gone.", body = docs::ThreadDeleted)),
     extensions(("x-faces-access" = json!("admin"))))]
 async fn delete(
     req: HttpRequest,

@@ -1,13 +1,10 @@
 //! Every operation of the OpenAPI document with every kind of credential.
 
+use serde_json::json;
+
 use crate::{
-    document::{Document, Operation, hand_in, log_in},
-    kit::json_request,
-    support::{
-        http::Request,
-        ledger::Ledger,
-        server::{Account, TestServer},
-    },
+    document::{Document, OFFLINE, Operation, Owner},
+    support::{BOUND, http::Request, ledger::Ledger, login::Person, server::TestServer, wait_for},
 };
 
 const ADMIN_KEY: &str = "operator-key-of-the-matrix-0123456789";
@@ -20,6 +17,11 @@ enum Kind {
     Unknown,
     Revoked,
     Expired,
+    ExpiredLogin,
+    /// A key of another account.
+    Foreign,
+    /// A login of another account.
+    ForeignLogin,
     Key,
     ChatKey,
     ReadKey,
@@ -39,61 +41,62 @@ enum Expected {
 
 /// The table. An access that it does not know fails the test.
 fn expected(operation: &Operation, kind: Kind) -> Expected {
-    let scoped = match kind {
-        Kind::ChatKey => Some("chat"),
-        Kind::ReadKey => Some("read"),
-        Kind::AdminKey => Some("admin"),
-        _ => None,
-    };
-    let is_known = kind == Kind::Key || scoped.is_some();
-    match operation.access.as_str() {
-        "public" => Expected::Passes,
+    let access = operation.access.as_str();
+    let is_theirs = |thing: &&str| ["face", "document", "thread", "key"].contains(thing);
+    let names_a_thing = operation.things().iter().any(is_theirs);
+    match (access, kind) {
+        ("public", _) | ("operator", Kind::Operator) => Expected::Passes,
         // The signature is the credential, and no request of the matrix has one.
-        "signed" => Expected::Status(401),
-        "operator" if kind == Kind::Operator => Expected::Passes,
-        "operator" => Expected::Status(401),
-        "any" | "chat" | "read" | "admin" | "user" if kind == Kind::Login => Expected::Passes,
-        "chat" | "read" | "admin" if scoped.is_some_and(|scope| scope != operation.access) => {
-            Expected::Status(403)
-        }
-        "any" | "chat" | "read" | "admin" if is_known => Expected::Passes,
-        "user" if is_known => Expected::Status(403),
-        "any" | "chat" | "read" | "admin" | "user" => Expected::Status(401),
-        other => panic!("{}: x-faces-access is {other:?}", operation.name()),
+        ("operator" | "signed", _) => Expected::Status(401),
+        ("any" | "chat" | "read" | "admin" | "user", _) => match kind {
+            Kind::Login => Expected::Passes,
+            Kind::Key | Kind::Foreign | Kind::ChatKey | Kind::ReadKey | Kind::AdminKey
+                if access == "user" =>
+            {
+                Expected::Status(403)
+            }
+            Kind::ChatKey if !["any", "chat"].contains(&access) => Expected::Status(403),
+            Kind::ReadKey if !["any", "read"].contains(&access) => Expected::Status(403),
+            Kind::AdminKey if !["any", "admin"].contains(&access) => Expected::Status(403),
+            Kind::Foreign | Kind::ForeignLogin if names_a_thing => Expected::Status(404),
+            Kind::Foreign | Kind::ForeignLogin => Expected::Passes,
+            Kind::Key | Kind::ChatKey | Kind::ReadKey | Kind::AdminKey => Expected::Passes,
+            Kind::None
+            | Kind::Malformed
+            | Kind::Unknown
+            | Kind::Revoked
+            | Kind::Expired
+            | Kind::ExpiredLogin
+            | Kind::Operator => Expected::Status(401),
+        },
+        (other, _) => panic!("{}: x-faces-access is {other:?}", operation.name()),
     }
 }
 
 #[test]
 fn every_operation_asks_of_a_credential_what_the_document_says() {
     let builder = TestServer::builder()
+        .env(OFFLINE.0, OFFLINE.1)
         .env("FACES_ADMIN_KEY", ADMIN_KEY)
+        .env("FACES_LOGIN_TOKEN_MS", "1000")
         .env("FACES_WEBHOOK_SECRETS", "whsec-of-the-matrix-0123456789abcdef");
-    let server = builder.start();
-    let account = server.account();
+    let mut server = builder.start();
+    let expired_login = expired_login(&mut server);
+    let mut owner = Owner::new(&server, "grace");
     let document = Document::of(&server);
-    let credentials = credentials(&server, &account);
+    let credentials = credentials(&server, &owner, expired_login);
     for operation in document.operations() {
-        make_alice(&server, &account);
-        let id = hand_in(&server, &account.key);
-        let ids = [
-            ("face", "alice"),
-            ("file", "index.html"),
-            ("id", id.as_str()),
-            ("key", "01990000-0000-7000-8000-00000000dead"),
-            ("model", "sandbox"),
-            ("month", "2026-11"),
-        ];
         for (kind, secret) in &credentials {
-            // The one before may have deleted it.
-            make_alice(&server, &account);
-            let request = document.request(&operation, &ids);
+            // The one before may have deleted something.
+            owner.make_again(&server);
+            let request = document.request(&operation, &owner.ids());
             let mut requests = Vec::new();
             match secret {
                 Some(secret) => {
                     requests.push(request.clone().bearer(secret));
-                    if ![Kind::Operator, Kind::Login].contains(kind)
-                        && operation.access != "operator"
-                    {
+                    let is_login = [Kind::Login, Kind::ForeignLogin, Kind::ExpiredLogin];
+                    let is_key = *kind != Kind::Operator && !is_login.contains(kind);
+                    if is_key && operation.access != "operator" {
                         requests.push(request.header("x-api-key", secret));
                     }
                 }
@@ -106,9 +109,16 @@ fn every_operation_asks_of_a_credential_what_the_document_says() {
     }
 }
 
-fn make_alice(server: &TestServer, account: &Account) {
-    let body = serde_json::json!({"username": "alice"});
-    json_request("POST", "/v1/faces", &body).bearer(&account.key).fetch(server.address());
+/// A login token that was good once; the server then issues longer ones.
+fn expired_login(server: &mut TestServer) -> String {
+    let person = Person::register(server, "late");
+    wait_for("the token's end", BOUND, || {
+        (person.get(server, "/v1/auth/me").status == 401).then_some(())
+    });
+    server.terminate();
+    server.set_env("FACES_LOGIN_TOKEN_MS", "86400000");
+    server.start_again();
+    person.token
 }
 
 #[track_caller]
@@ -137,44 +147,44 @@ fn refuses_by_itself(operation: &Operation) -> bool {
     operation.path == "/v1/billing/topup" || operation.path.ends_with("/auth/login")
 }
 
-fn credentials(server: &TestServer, account: &Account) -> Vec<(Kind, Option<String>)> {
+fn credentials(
+    server: &TestServer,
+    owner: &Owner,
+    expired_login: String,
+) -> Vec<(Kind, Option<String>)> {
     let unknown = {
         let other = TestServer::builder().start();
         other.account().key
     };
     server.plant_secret(&unknown);
-    let revoked = server.key(&account.id, &["--name", "revoked"]);
-    let expired = server.key(&account.id, &["--name", "expired", "--expires-in-days", "1"]);
-    let keys = server.admin(&["key", "list", "--account", &account.id]);
-    let id_of = |name: &str| {
-        let keys = keys["data"].as_array().expect("keys").iter();
-        let id = keys.filter(|key| key["name"] == name).find_map(|key| key["id"].as_str());
-        id.expect("the key's id").to_owned()
+    let key = |terms: &serde_json::Value| {
+        let made = owner.person.key(server, terms);
+        let text = |name: &str| made[name].as_str().expect("a text").to_owned();
+        (text("key"), text("id"))
     };
-    server.admin(&["key", "revoke", "--key", &id_of("revoked")]);
+    let (revoked, id) = key(&json!({"name": "revoked"}));
+    server.admin(&["key", "revoke", "--key", &id]);
+    let (expired, _) = key(&json!({"name": "expired", "expires_in_days": 1}));
     let books: Ledger = server.writable_ledger();
     books.rows("UPDATE api_key SET expires_at = 1 WHERE name = 'expired' RETURNING id");
-    let login = log_in(server);
-    let scoped = |scope: &str| {
-        let terms = serde_json::json!({"name": scope, "scopes": [scope]});
-        let made =
-            Request::post("/v1/auth/api-keys", &terms).bearer(&login).fetch(server.address());
-        assert_eq!(made.status, 201, "{}", made.text());
-        let key = made.json()["key"].as_str().expect("a key").to_owned();
-        server.plant_secret(&key);
-        Some(key)
-    };
+    let scoped = |scope: &str| Some(key(&json!({"name": scope, "scopes": [scope]})).0);
+    let thief = Person::register(server, "thief");
+    let foreign = thief.key(server, &json!({}))["key"].as_str().expect("a key").to_owned();
+    // First those that must not change anything.
     vec![
-        (Kind::ChatKey, scoped("v1:chat")),
-        (Kind::ReadKey, scoped("v1:read")),
-        (Kind::AdminKey, scoped("v1:admin")),
-        (Kind::Login, Some(login)),
         (Kind::None, None),
         (Kind::Malformed, Some("sk-faces-nonsense".to_owned())),
         (Kind::Unknown, Some(unknown)),
         (Kind::Revoked, Some(revoked)),
         (Kind::Expired, Some(expired)),
-        (Kind::Key, Some(account.key.clone())),
+        (Kind::ExpiredLogin, Some(expired_login)),
+        (Kind::Foreign, Some(foreign)),
+        (Kind::ForeignLogin, Some(thief.token)),
         (Kind::Operator, Some(ADMIN_KEY.to_owned())),
+        (Kind::ChatKey, scoped("v1:chat")),
+        (Kind::ReadKey, scoped("v1:read")),
+        (Kind::AdminKey, scoped("v1:admin")),
+        (Kind::Key, Some(owner.account.key.clone())),
+        (Kind::Login, Some(owner.person.token.clone())),
     ]
 }

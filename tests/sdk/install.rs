@@ -13,7 +13,7 @@ use crate::support::{in_ci, server::say};
 /// An SDK in one version, installed.
 #[derive(Debug, Clone)]
 pub(crate) struct Sdk {
-    /// `openai`, `anthropic` or `faces-cli`.
+    /// `openai`, `anthropic`, …
     pub(crate) package: &'static str,
     /// Version on PyPI.
     pub(crate) version: &'static str,
@@ -38,6 +38,10 @@ const ANTHROPIC: [(&str, &str); 3] = [
 /// The platform's own command-line client, with its pinned requirements.
 const FACES_CLI: [(&str, &str); 1] = [("0.1.0", include_str!("requirements/faces-cli-0.1.0.txt"))];
 
+/// The reference validator of OpenAPI documents, with its pinned requirements.
+const VALIDATOR: [(&str, &str); 1] =
+    [("0.9.0", include_str!("requirements/openapi-spec-validator-0.9.0.txt"))];
+
 type Installed = OnceLock<Result<Vec<Sdk>, String>>;
 
 /// All versions of the OpenAI SDK; `None` when they can't be had (then the test says so and ends).
@@ -57,6 +61,13 @@ pub(crate) fn faces_cli() -> Option<&'static Sdk> {
     static INSTALLED: Installed = OnceLock::new();
     let installed = available(INSTALLED.get_or_init(|| install_all("faces-cli", &FACES_CLI)))?;
     installed.first()
+}
+
+/// The validator of OpenAPI documents; `None` as there.
+pub(crate) fn openapi_validator() -> Option<&'static Sdk> {
+    static INSTALLED: Installed = OnceLock::new();
+    let install = || install_all("openapi-spec-validator", &VALIDATOR);
+    available(INSTALLED.get_or_init(install))?.first()
 }
 
 fn available(installed: &Result<Vec<Sdk>, String>) -> Option<&[Sdk]> {

@@ -1,6 +1,6 @@
 //! The promises of the Chat page, row by row, kept towards the official Python SDKs: the three
 //! current majors of `openai` and of `anthropic`, over a real socket, streaming and not; and every
-//! command of `faces-cli`.
+//! command of `faces-cli`. Beside them the OpenAPI document, by the validator of its tools.
 //!
 //! The clients are installed from PyPI below `target/sdk/`. Without network the tests say that they
 //! were skipped; in CI (`CI=true`) they fail instead.
@@ -13,6 +13,8 @@ mod cli;
 mod driver;
 #[cfg(test)]
 mod install;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod rows_chat;
 #[cfg(test)]

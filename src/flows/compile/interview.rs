@@ -106,6 +106,8 @@ impl Flows {
             }
             ErrorKind::Upstream => {
                 failure.code = ErrorCode::UpstreamFailed;
+                let end = if failure.message.ends_with('.') { "" } else { "." };
+                failure.message.push_str(end);
                 failure.message.push_str(" Nothing of this turn was kept: send it again.");
             }
             ErrorKind::Caller

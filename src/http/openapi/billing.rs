@@ -1,7 +1,5 @@
 //! Bodies of billing.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
@@ -69,8 +67,10 @@ pub struct Usage {
     /// What the groups are.
     pub group_by: String,
     /// First day.
+    #[schema(required = true)]
     pub from_date: Option<String>,
     /// Last day.
+    #[schema(required = true)]
     pub to_date: Option<String>,
     /// The groups.
     pub rows: Vec<UsageSums>,
@@ -79,6 +79,7 @@ pub struct Usage {
     /// Whether there are more groups.
     pub has_more: bool,
     /// What the next request sends as `cursor`.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
@@ -86,8 +87,10 @@ pub struct Usage {
 #[derive(Debug, ToSchema)]
 pub struct UsageSums {
     /// The group's key.
+    #[schema(required = true)]
     pub group_key: Option<String>,
     /// A name for people.
+    #[schema(required = true)]
     pub group_label: Option<String>,
     /// Requests.
     pub request_count: u64,
@@ -103,6 +106,12 @@ pub struct UsageSums {
     pub markup_usd: f64,
     /// What was charged.
     pub total_cost_usd: f64,
+    /// Kept for clients; `null`.
+    #[schema(required = true)]
+    pub tokens_saved: Option<u64>,
+    /// Kept for clients; `null`.
+    #[schema(required = true)]
+    pub usd_saved: Option<f64>,
 }
 
 /// What models cost.
@@ -129,6 +138,10 @@ pub struct LlmCost {
     pub input_usd_per_mtok: f64,
     /// Per million tokens of cached input.
     pub cached_input_usd_per_mtok: f64,
+    /// Per million tokens written to a cache of five minutes.
+    pub cache_write_5m_usd_per_mtok: f64,
+    /// Per million tokens written to a cache of an hour.
+    pub cache_write_1h_usd_per_mtok: f64,
     /// Per million tokens of output.
     pub output_usd_per_mtok: f64,
     /// What this server adds.
@@ -141,11 +154,40 @@ pub struct InvoicePage {
     /// `list`.
     pub object: String,
     /// The statements, without their lines.
-    pub data: Vec<Invoice>,
+    pub data: Vec<InvoiceSums>,
     /// Whether there are more.
     pub has_more: bool,
     /// What the next request sends as `cursor`.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
+}
+
+/// A month's sums.
+#[derive(Debug, ToSchema)]
+pub struct InvoiceSums {
+    /// The month.
+    #[schema(example = "2026-11")]
+    pub id: String,
+    /// `invoice`.
+    pub object: String,
+    /// First day.
+    #[schema(format = Date)]
+    pub period_start: String,
+    /// Last day.
+    #[schema(format = Date)]
+    pub period_end: String,
+    /// `open` while the month runs, then `closed`.
+    pub status: String,
+    /// `USD`.
+    pub currency: String,
+    /// Balance at its begin.
+    pub opening_balance_usd: f64,
+    /// What came in, less what was taken back.
+    pub topups_usd: f64,
+    /// What was charged.
+    pub charges_usd: f64,
+    /// Balance at its end, or now.
+    pub closing_balance_usd: f64,
 }
 
 /// A month's statement.
@@ -157,8 +199,10 @@ pub struct Invoice {
     /// `invoice`.
     pub object: String,
     /// First day.
+    #[schema(format = Date)]
     pub period_start: String,
     /// Last day.
+    #[schema(format = Date)]
     pub period_end: String,
     /// `open` while the month runs, then `closed`.
     pub status: String,
@@ -166,8 +210,66 @@ pub struct Invoice {
     pub currency: String,
     /// Balance at its begin.
     pub opening_balance_usd: f64,
+    /// What came in, less what was taken back.
+    pub topups_usd: f64,
+    /// What was charged.
+    pub charges_usd: f64,
     /// Balance at its end, or now.
     pub closing_balance_usd: f64,
+    /// The account's id.
+    pub account_id: String,
+    /// Everything that came in or was taken back.
+    pub topups: Vec<Incoming>,
+    /// What was charged, by day and model.
+    pub charges: Vec<Charge>,
+    /// All charges together.
+    pub totals: UsageSums,
+    /// Whether there were too many lines to show all; the sums are whole.
+    pub truncated: bool,
+}
+
+/// Credit that came in, or was taken back.
+#[derive(Debug, ToSchema)]
+pub struct Incoming {
+    /// The transfer's id.
+    pub id: String,
+    /// Its kind, such as `top_up`.
+    #[schema(rename = "type")]
+    pub r#type: String,
+    /// Its amount; below zero when it was taken back.
+    pub amount_usd: f64,
+    /// The payment's reference.
+    #[schema(required = true)]
+    pub payment_ref: Option<String>,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// Its day.
+    #[schema(format = Date)]
+    pub date: String,
+}
+
+/// What a model charged on a day.
+#[derive(Debug, ToSchema)]
+pub struct Charge {
+    /// The day.
+    #[schema(format = Date)]
+    pub date: String,
+    /// The model.
+    pub llm_model: String,
+    /// Requests.
+    pub request_count: u64,
+    /// Tokens of input, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens of input that the provider had in its cache.
+    pub cached_input_tokens: u64,
+    /// Tokens of output.
+    pub output_tokens: u64,
+    /// What the provider takes.
+    pub provider_cost_usd: f64,
+    /// What this server adds.
+    pub markup_usd: f64,
+    /// What was charged.
+    pub total_cost_usd: f64,
 }
 
 /// The account's plan.
@@ -175,14 +277,43 @@ pub struct Invoice {
 pub struct Subscription {
     /// Its name.
     pub plan: String,
+    /// Its price, in words.
+    pub price: String,
     /// `active`.
     pub status: String,
     /// Faces that there are.
     pub face_count: u64,
     /// Faces that there may be.
-    pub face_limit: Option<u64>,
+    pub face_limit: u64,
+    /// Tokens that may be compiled in a period; `null` for any number.
+    #[schema(required = true)]
+    pub compile_tokens: Option<u64>,
+    /// The period's length, days; `null` for one that never ends.
+    #[schema(required = true)]
+    pub period_days: Option<u64>,
+    /// `null`: a plan lasts until the operator gives another.
+    #[schema(required = true)]
+    pub current_period_end: Option<String>,
     /// All plans of this server.
-    pub plans: Vec<BTreeMap<String, Value>>,
+    pub plans: Vec<Plan>,
+}
+
+/// A plan.
+#[derive(Debug, ToSchema)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Its price, in words.
+    pub price: String,
+    /// Faces that there may be; `null` for the server's limit.
+    #[schema(required = true)]
+    pub face_limit: Option<u64>,
+    /// Tokens that may be compiled in a period; `null` for any number.
+    #[schema(required = true)]
+    pub compile_tokens: Option<u64>,
+    /// The period's length, days; `null` for one that never ends.
+    #[schema(required = true)]
+    pub period_days: Option<u64>,
 }
 
 /// An event of a payment provider.

@@ -1,8 +1,7 @@
-//! Bodies of compiling, and of comparing faces.
+//! Bodies of compiling texts.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use utoipa::ToSchema;
 
 /// A text to compile a face from.
@@ -32,44 +31,92 @@ pub struct DocumentChange {
     pub perspective: Option<String>,
 }
 
-/// A text, or how far it is.
+/// A text with all that is known of it.
 #[derive(Debug, ToSchema)]
 pub struct Document {
     /// Its id.
     pub id: String,
-    /// The face's handle; also in `model` and `username`.
+    /// The same.
+    pub document_id: String,
+    /// The face's handle.
     pub alias: String,
+    /// The same.
+    pub model: String,
+    /// The same.
+    pub username: String,
     /// A name for people.
+    #[schema(required = true)]
     pub label: Option<String>,
-    /// Where it stands.
-    pub status: Option<String>,
-    /// Where its extraction stands.
+    /// `compile.document`.
+    pub object: String,
+    /// Where it came from: `api` or `upload`.
+    pub source: String,
+    /// Grows with each change of its text.
+    pub version: u64,
+    /// Tokens of its text.
+    pub token_count: u64,
+    /// Primitives that came from it, by component; `null` until it was extracted.
+    #[schema(required = true)]
+    pub current_counts: Option<BTreeMap<String, u64>>,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// When it was last changed.
+    #[schema(format = DateTime)]
+    pub updated_at: String,
+    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    pub status: String,
+    /// Where its extraction stands; `null` before it began.
+    #[schema(required = true)]
     pub prepare_status: Option<String>,
     /// Why it failed.
+    #[schema(required = true)]
     pub failure: Option<String>,
     /// Chunks that it is cut into.
-    pub chunks_total: i64,
+    pub chunks_total: u64,
     /// Chunks that are done.
-    pub chunks_completed: i64,
+    pub chunks_completed: u64,
     /// Whether its primitives are in the face.
+    pub synced: bool,
+    /// When they came there, seconds since 1970.
+    #[schema(required = true)]
+    pub synced_at: Option<i64>,
+    /// Tokens of its text that were counted against the plan's quota.
+    pub tokens_charged: u64,
+    /// Tokens of the quota that the account has used.
+    pub tokens_used: u64,
+    /// Tokens of the quota; `null` for any number.
+    #[schema(required = true)]
+    pub tokens_limit: Option<u64>,
+    /// Whether credits paid for what was beyond the quota.
+    pub overflow_billed: bool,
+    /// Who speaks: `first-person` or `third-person`.
+    #[schema(required = true)]
+    pub perspective: Option<String>,
+    /// The text; absent in lists.
     #[schema(nullable = false)]
-    pub synced: Option<bool>,
-    /// Its size.
-    #[schema(nullable = false)]
-    pub token_count: Option<i64>,
-    /// What was charged to the quota.
-    #[schema(nullable = false)]
-    pub tokens_charged: Option<i64>,
-    /// The text, where the whole document is asked for.
     pub content: Option<String>,
 }
 
-/// A page of documents.
+/// Primitives that were taken, by component.
+#[derive(Debug, ToSchema)]
+pub struct SyncStats {
+    /// Habits, behaviour.
+    pub epsilons_processed: u64,
+    /// Values, preferences.
+    pub betas_processed: u64,
+    /// Patterns of thought.
+    pub deltas_processed: u64,
+    /// Self-concept, identity.
+    pub alphas_processed: u64,
+}
+
+/// A page of documents, newest first.
 #[derive(Debug, ToSchema)]
 pub struct DocumentPage {
     /// `list`.
     pub object: String,
-    /// The documents, without their texts.
+    /// The documents.
     pub data: Vec<Document>,
     /// Whether there are more.
     pub has_more: bool,
@@ -85,17 +132,83 @@ pub struct DocumentDeleted {
     pub deleted: bool,
     /// Its id.
     pub id: String,
+    /// The same.
+    pub document_id: String,
+    /// `compile.document`.
+    pub object: String,
 }
 
-/// What is being made of a face's documents.
+/// What is being made of a face's documents and threads.
 #[derive(Debug, ToSchema)]
 pub struct FaceSync {
     /// The face's handle.
+    pub id: String,
+    /// The face's handle.
     pub alias: String,
+    /// The same.
+    pub model: String,
+    /// The same.
+    pub username: String,
     /// `syncing`, or `synced` when there was nothing to do.
     pub status: String,
-    /// The documents that were begun.
-    pub data: Vec<Document>,
+    /// The same.
+    pub sync_status: String,
+    /// What was begun.
+    pub data: Vec<SourceProgress>,
+}
+
+/// How far a document or a thread is. It has one of `document_id` and `thread_id`; what follows
+/// `chunks_completed` is told by `sync` alone.
+#[derive(Debug, ToSchema)]
+pub struct SourceProgress {
+    /// Its id.
+    pub id: String,
+    /// The same, of a document.
+    #[schema(nullable = false)]
+    pub document_id: Option<String>,
+    /// The same, of a thread.
+    #[schema(nullable = false)]
+    pub thread_id: Option<String>,
+    /// The face's handle.
+    pub alias: String,
+    /// The same.
+    pub model: String,
+    /// The same.
+    pub username: String,
+    /// A name for people.
+    #[schema(required = true)]
+    pub label: Option<String>,
+    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    pub status: String,
+    /// Where its extraction stands; `null` before it began.
+    #[schema(required = true)]
+    pub prepare_status: Option<String>,
+    /// Why it failed.
+    #[schema(required = true)]
+    pub failure: Option<String>,
+    /// Chunks that it is cut into.
+    pub chunks_total: u64,
+    /// Chunks that are done.
+    pub chunks_completed: u64,
+    /// Whether its primitives are in the face.
+    #[schema(nullable = false)]
+    pub synced: Option<bool>,
+    /// When they came there, seconds since 1970.
+    pub synced_at: Option<i64>,
+    /// Tokens of its text that were counted against the plan's quota.
+    #[schema(nullable = false)]
+    pub tokens_charged: Option<u64>,
+    /// Tokens of the quota that the account has used.
+    #[schema(nullable = false)]
+    pub tokens_used: Option<u64>,
+    /// Tokens of the quota; `null` for any number.
+    pub tokens_limit: Option<u64>,
+    /// Whether credits paid for what was beyond the quota.
+    #[schema(nullable = false)]
+    pub overflow_billed: Option<bool>,
+    /// Primitives that were taken, by component.
+    #[schema(nullable = false)]
+    pub stats: Option<SyncStats>,
 }
 
 /// How much may be compiled.
@@ -104,15 +217,43 @@ pub struct CompileQuota {
     /// The account's plan.
     pub plan: String,
     /// Tokens that were compiled in this period.
-    pub tokens_used: i64,
+    pub tokens_used: u64,
     /// Tokens that may be compiled in it; `null` for any number.
-    pub tokens_limit: Option<i64>,
+    #[schema(required = true)]
+    pub tokens_limit: Option<u64>,
     /// What is left of them.
-    pub tokens_remaining: Option<i64>,
+    #[schema(required = true)]
+    pub tokens_remaining: Option<u64>,
+    /// When the period ends; `null` when it does not.
+    #[schema(required = true, format = DateTime)]
+    pub quota_reset_at: Option<String>,
     /// Whether credits pay for more.
     pub allow_compile_overflow: bool,
     /// By face.
-    pub faces: Vec<BTreeMap<String, Value>>,
+    pub faces: Vec<FaceTokens>,
+}
+
+/// What of a face was compiled.
+#[derive(Debug, ToSchema)]
+pub struct FaceTokens {
+    /// The face's handle.
+    pub face_id: String,
+    /// The same.
+    pub username: String,
+    /// The same.
+    pub alias: String,
+    /// Tokens of the texts that it is made of now.
+    pub tokens_in_graph: u64,
+    /// Tokens that were counted in this period.
+    pub tokens_charged_period: u64,
+    /// Tokens that were ever counted.
+    pub tokens_charged_alltime: u64,
+    /// Size of its whole profile, tokens; `null` until it was prepared to speak.
+    #[schema(required = true)]
+    pub profile_token_count: Option<u64>,
+    /// When primitives last came into it.
+    #[schema(required = true, format = DateTime)]
+    pub last_synced_at: Option<String>,
 }
 
 /// The switch of the overflow.
@@ -121,11 +262,4 @@ pub struct CompileQuota {
 pub struct CompileQuotaChange {
     /// Whether credits pay for what the quota does not.
     pub allow_compile_overflow: bool,
-}
-
-/// What `data` holds: `pairs` of faces with their similarity, or the `neighbors` of one.
-#[derive(Debug, ToSchema)]
-pub struct Comparison {
-    /// The result.
-    pub data: BTreeMap<String, Value>,
 }

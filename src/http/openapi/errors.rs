@@ -29,6 +29,9 @@ pub struct ValidationError {
     pub detail: Vec<ValidationFault>,
     /// A stable word for it.
     pub code: String,
+    /// Words that a client may show, of a registration.
+    #[schema(nullable = false)]
+    pub messages: Option<Vec<String>>,
 }
 
 /// Where a fault is.

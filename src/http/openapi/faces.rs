@@ -47,7 +47,7 @@ pub struct FaceChange {
     "uid": "01990000-0000-7000-8000-000000000000", "object": "face", "created": 1_767_225_600,
     "owned_by": "01990000-0000-7000-8000-000000000001", "name": "Bo Beispiel",
     "basic_facts": {"age": {"value": "41", "status": "stated", "identification": "user-provided"}},
-    "default_tools": [], "default_model": null, "formula": null, "profile_token_count": null,
+    "default_tools": [], "default_model": null, "formula": null, "description": null, "profile_addendum": null, "profile_token_count": null,
     "total_tokens_saved": null, "component_counts": null, "warnings": []}))]
 pub struct Face {
     /// The handle, as `username` and `alias`.
@@ -76,9 +76,20 @@ pub struct Face {
     /// The combination that it is.
     #[schema(required = true)]
     pub formula: Option<String>,
-    /// Size of the whole profile, tokens.
+    /// Kept for clients; `null`.
+    #[schema(required = true)]
+    pub description: Option<String>,
+    /// Kept for clients; `null`.
+    #[schema(required = true)]
+    pub profile_addendum: Option<String>,
+    /// Size of the whole profile, tokens; `null` until it was prepared to speak.
+    #[schema(required = true)]
     pub profile_token_count: Option<u64>,
+    /// Kept for clients; `null`.
+    #[schema(required = true)]
+    pub total_tokens_saved: Option<u64>,
     /// Primitives by component; `null` until there were any.
+    #[schema(required = true)]
     pub component_counts: Option<BTreeMap<String, u64>>,
     /// What was dropped from the request.
     pub warnings: Vec<String>,
@@ -171,4 +182,45 @@ pub struct AttributeCategory {
     pub name: String,
     /// The keys.
     pub facts: Vec<String>,
+}
+
+/// What a face is made of, and what was spent on it since it was made.
+#[derive(Debug, ToSchema)]
+pub struct FaceStats {
+    /// The handle, as `username` and `alias`.
+    pub id: String,
+    /// The handle.
+    pub username: String,
+    /// The handle.
+    pub alias: String,
+    /// The id that never changes.
+    pub uid: String,
+    /// Primitives by component; `null` until there were any.
+    #[schema(required = true)]
+    pub component_counts: Option<BTreeMap<String, u64>>,
+    /// Size of its whole profile, tokens; `null` without primitives, and for accounts with many faces.
+    #[schema(required = true)]
+    pub profile_token_count: Option<u64>,
+    /// Tokens of the texts that it is made of now.
+    pub tokens_compiled_current: u64,
+    /// Tokens that were ever compiled.
+    pub tokens_compiled_alltime: u64,
+    /// When primitives last came into it, seconds since 1970.
+    #[schema(required = true)]
+    pub last_synced_at: Option<i64>,
+    /// Requests to it.
+    pub request_count: u64,
+    /// Tokens of their input.
+    pub input_tokens: u64,
+    /// Tokens of their output.
+    pub output_tokens: u64,
+    /// What the providers took.
+    pub provider_cost_usd: f64,
+    /// What this server added.
+    pub markup_usd: f64,
+    /// What was charged.
+    pub total_cost_usd: f64,
+    /// Kept for clients; `null`.
+    #[schema(required = true)]
+    pub total_tokens_saved: Option<u64>,
 }

@@ -32,8 +32,20 @@ pub struct Login {
 pub struct LoggedIn {
     /// `true`.
     pub success: bool,
-    /// The token; also in `data` and `access_token`.
+    /// None.
+    pub messages: Vec<String>,
+    /// Token, id and `is_admin` once more.
+    pub data: LoginData,
+    /// `null`.
+    #[schema(required = true)]
+    pub error: Option<String>,
+    /// `null`.
+    #[schema(required = true)]
+    pub meta: Option<String>,
+    /// The token.
     pub token: String,
+    /// The same.
+    pub access_token: String,
     /// `bearer`.
     pub token_type: String,
     /// Its life, seconds.
@@ -44,19 +56,38 @@ pub struct LoggedIn {
     pub is_admin: bool,
 }
 
+/// What is in the envelope of a login.
+#[derive(Debug, ToSchema)]
+pub struct LoginData {
+    /// The token.
+    pub token: String,
+    /// The account's id.
+    pub user_id: String,
+    /// Whether it administers the server.
+    pub is_admin: bool,
+}
+
 /// Who is logged in.
 #[derive(Debug, ToSchema)]
 pub struct User {
-    /// The account's id; also in `user_id`.
+    /// `user`.
+    pub object: String,
+    /// The account's id.
     pub id: String,
+    /// The same.
+    pub user_id: String,
     /// The address.
     pub email: String,
     /// The name to log in with.
+    #[schema(required = true)]
     pub username: Option<String>,
     /// The account's name.
     pub name: String,
     /// Whether it administers the server.
     pub is_admin: bool,
+    /// When it registered.
+    #[schema(format = DateTime)]
+    pub created_at: String,
 }
 
 /// A new key, or changes of one.
@@ -82,6 +113,8 @@ pub struct KeyTerms {
 /// An API key.
 #[derive(Debug, ToSchema)]
 pub struct ApiKey {
+    /// `api_key`.
+    pub object: String,
     /// Its id.
     pub id: String,
     /// The key itself, when it is made and never again.
@@ -90,15 +123,43 @@ pub struct ApiKey {
     /// How it begins.
     pub key_prefix: String,
     /// A name for people.
+    #[schema(required = true)]
     pub name: Option<String>,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// When it ends; `null` when it does not.
+    #[schema(required = true, format = DateTime)]
+    pub expires_at: Option<String>,
+    /// When it was last used, to the minute or so.
+    #[schema(required = true, format = DateTime)]
+    pub last_used_at: Option<String>,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// When it was revoked.
+    #[schema(required = true, format = DateTime)]
+    pub revoked_at: Option<String>,
     /// What it may do.
     pub scopes: Vec<String>,
-    /// What it may spend.
+    /// What it may spend; `null` for all that the account has.
+    #[schema(required = true)]
     pub budget_usd: Option<f64>,
+    /// The budget's window: `daily`, `weekly`, `monthly` or `none`.
+    #[schema(required = true)]
+    pub budget_window: Option<String>,
+    /// When the window ends.
+    #[schema(required = true, format = DateTime)]
+    pub resets_at: Option<String>,
     /// What counts against the budget.
     pub spent_usd: f64,
+    /// What it ever spent.
+    pub total_spent_usd: f64,
+    /// Faces that it may use; `null` for all.
+    #[schema(required = true)]
+    pub allowed_face_ids: Option<Vec<String>>,
+    /// Models that it may use; `null` for all.
+    #[schema(required = true)]
+    pub allowed_llm_models: Option<Vec<String>>,
 }
 
 /// A page of keys, newest first.
@@ -122,6 +183,10 @@ pub struct KeyRevoked {
     pub revoked: bool,
     /// Its id.
     pub id: String,
+    /// The same.
+    pub key_id: String,
+    /// `api_key`.
+    pub object: String,
 }
 
 /// What the account prefers, or changes of it.

@@ -18,6 +18,7 @@ mod finish;
 pub mod identity;
 pub mod page;
 mod parameters;
+pub mod similar;
 pub mod threads;
 
 use std::sync::LazyLock;
