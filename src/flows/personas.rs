@@ -10,7 +10,7 @@ use crate::{
         Facts, FieldFault, ImportLimits, Primitive,
     },
     storage::{
-        StorageError,
+        StorageError, compile as storage_compile,
         faces::{
             self as storage_faces, FaceContent, FacePrimitives, FaceRow, NewFace, PrimitiveRow,
         },
@@ -106,13 +106,17 @@ impl Platform {
         Ok(json!({"object": "list", "data": data, "has_more": has_more, "next_cursor": next}))
     }
 
-    /// `GET /v1/faces/{face}`.
+    /// `GET /v1/faces/{face}`; `sync_status` tells whether something of it is being compiled.
     ///
     /// # Errors
     /// 404 when it is not the caller's.
     pub async fn read_face(&self, caller: &Caller, username: &str) -> Result<Value, Failure> {
         let face = self.stored_face(caller, username).await?;
-        self.render(caller.account_id, &face, &[]).await
+        let db = &self.inner.db;
+        let is_compiling = storage_compile::is_compiling(db, caller.account_id, face.id).await?;
+        let mut shown = self.render(caller.account_id, &face, &[]).await?;
+        shown["sync_status"] = json!(if is_compiling { "syncing" } else { "synced" });
+        Ok(shown)
     }
 
     /// `PATCH /v1/faces/{face}`: facts are merged key by key, the rest is replaced.

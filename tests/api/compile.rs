@@ -297,10 +297,12 @@ fn a_pause_lets_the_piece_end_and_make_goes_on_after_it() {
     let made = desk.step(&id, "make");
     assert!(made.json()["chunks_total"].as_u64() > Some(1), "an estimate: {}", made.text());
     upstream.wait_requests(1);
+    assert_eq!(desk.get("/v1/faces/eliza")["sync_status"], "syncing");
     let pausing = desk.step(&id, "pause").json();
     assert_eq!((&pausing["status"], &pausing["chunks_completed"]), (&json!("pausing"), &json!(0)));
     upstream.open("first");
     let paused = desk.wait_status(&id, "paused");
+    assert_eq!(desk.get("/v1/faces/eliza")["sync_status"], "synced");
     assert_eq!((&paused["chunks_completed"], &paused["chunks_total"]), (&json!(1), &json!(3)));
     assert_eq!(upstream.requests().len(), 1);
     let made = desk.make(&id);

@@ -64,7 +64,8 @@ pub struct Document {
     /// When it was last changed.
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    /// Where it stands: `new`, `preparing`, `pausing`, `paused`, `ready`, `syncing`, `synced`,
+    /// `stalled` (may pass, see `failure`), `failed`.
     pub status: String,
     /// Where its extraction stands; `null` before it began.
     #[schema(required = true)]
@@ -178,7 +179,8 @@ pub struct SourceProgress {
     /// A name for people.
     #[schema(required = true)]
     pub label: Option<String>,
-    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    /// Where it stands: `new`, `preparing`, `pausing`, `paused`, `ready`, `syncing`, `synced`,
+    /// `stalled` (may pass, see `failure`), `failed`.
     pub status: String,
     /// Where its extraction stands; `null` before it began.
     #[schema(required = true)]

@@ -91,6 +91,9 @@ pub struct Face {
     /// Primitives by component; `null` until there were any.
     #[schema(required = true)]
     pub component_counts: Option<BTreeMap<String, u64>>,
+    /// `syncing` while something of it is compiled, else `synced`; told where one face is read.
+    #[schema(nullable = false)]
+    pub sync_status: Option<String>,
     /// What was dropped from the request.
     pub warnings: Vec<String>,
 }

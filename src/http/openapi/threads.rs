@@ -95,7 +95,8 @@ pub struct Turn {
     /// When it was last changed.
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    /// Where it stands: `new`, `preparing`, `pausing`, `paused`, `ready`, `syncing`, `synced`,
+    /// `stalled` (may pass, see `failure`), `failed`.
     pub status: String,
     /// Where its extraction stands; `null` before it began.
     #[schema(required = true)]
@@ -172,7 +173,8 @@ pub struct Thread {
     /// When it was last changed.
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    /// Where it stands: `new`, `preparing`, `pausing`, `paused`, `ready`, `syncing`, `synced`,
+    /// `stalled` (may pass, see `failure`), `failed`.
     pub status: String,
     /// Where its extraction stands; `null` before it began.
     #[schema(required = true)]
@@ -300,7 +302,8 @@ pub struct Uploaded {
     /// When it was last changed.
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Where it stands: `new`, `preparing`, `ready`, `syncing`, `synced`, `pausing`, `paused`, `failed`.
+    /// Where it stands: `new`, `preparing`, `pausing`, `paused`, `ready`, `syncing`, `synced`,
+    /// `stalled` (may pass, see `failure`), `failed`.
     pub status: String,
     /// Where its extraction stands; `null` before it began.
     #[schema(required = true)]

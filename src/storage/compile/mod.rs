@@ -30,7 +30,7 @@ pub use messages::{MessageRow, append_messages, list_messages};
 pub use quota::{FaceQuota, Quota, allows_overflow, read_face_quotas, read_quota, set_overflow};
 pub use sources::{
     NewSource, SourceEdit, SourceFilter, SourceRow, count_sources, edit_source, facts_of_others,
-    find_source, insert_source, list_sources, pending_sources,
+    find_source, insert_source, is_compiling, list_sources, pending_sources,
 };
 pub use threads::{ThreadLength, thread_lengths};
 

@@ -260,6 +260,26 @@ pub async fn pending_sources(
     .await
 }
 
+/// Whether something of a face is being compiled.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+pub async fn is_compiling(
+    db: &Db,
+    account_id: AccountId,
+    face_id: FaceId,
+) -> Result<bool, StorageError> {
+    db.read(WHAT, move |db| async move {
+        let sql = "SELECT s.id FROM compile_source AS s
+            WHERE s.face_id = $1 AND s.account_id = $2
+                AND EXISTS (SELECT 1 FROM compile_job AS j WHERE j.source_id = s.id)
+            LIMIT 1";
+        let rows = all(db.reader(), sql, [face_id.0.into(), account_id.0.into()]).await?;
+        Ok(!rows.is_empty())
+    })
+    .await
+}
+
 /// What the other sources of a face have told as facts.
 ///
 /// # Errors
