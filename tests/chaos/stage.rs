@@ -22,7 +22,7 @@ use crate::{
         ledger::Ledger,
         lock,
         models::usd,
-        server::{Account, TestServer},
+        server::{Account, TestServer, say},
         upstream::{Exchange, Upstream},
         wait_for_or,
     },
@@ -145,6 +145,7 @@ impl Stage {
                    WHERE state NOT IN (4, 5)";
         let recovered = || {
             for slot in self.slots.iter().filter(|slot| slot.with(TestServer::has_ended)) {
+                say(&format!("chaos: slot {} had ended by itself; started again", slot.number));
                 self.start_again(slot);
             }
             let live: i64 = ledger.rows(sql).first()?.try_get("", "live").ok()?;
