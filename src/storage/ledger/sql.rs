@@ -295,7 +295,7 @@ impl Statements {
 }
 
 /// Most columns of a batch row.
-const COLUMNS_MAX: usize = 11;
+const COLUMNS_MAX: usize = 12;
 
 /// Fills the words in for a database.
 pub(in crate::storage) fn fill(backend: DbBackend, text: &str) -> String {

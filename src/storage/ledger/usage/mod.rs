@@ -1,7 +1,8 @@
 //! What accounts used, added up by day, key, face and model.
 //!
-//! Owns `usage_daily`, the sums of settled holds below a mark, and `usage_mark`, which is the id of
-//! the first hold that is not in them. What is asked for is always the sums plus the holds from the
+//! Owns `usage_daily`, the sums of settled holds below a mark; `usage_margin`, which has the same by
+//! key, face or model alone, because an account with a thousand of each has a row in `usage_daily`
+//! for nearly each of its charges; and `usage_mark`, the id of the first hold that is in neither. What is asked for is always the sums plus the holds from the
 //! mark on (the *tail*), in one snapshot: so it is exact and of now, whether the sums are a minute
 //! or a month behind.
 //!
@@ -86,6 +87,46 @@ pub enum UsageGroup {
     Model,
     /// Days, UTC.
     Day,
+}
+
+/// Which sums have all that is asked for, in the fewest rows. The numbers are kept in
+/// `usage_margin.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sums {
+    ByKey,
+    ByFace,
+    ByModel,
+    /// `usage_daily`.
+    Whole,
+}
+
+impl Sums {
+    const MARGINS: [Self; 3] = [Self::ByKey, Self::ByFace, Self::ByModel];
+
+    /// Those that can tell lines apart as the filter does, and in these groups.
+    fn of(filter: &UsageFilter, group: Option<UsageGroup>) -> Self {
+        let needs = |is_filtered: bool, by| is_filtered || group == Some(by);
+        let key = needs(filter.key_id.is_some(), UsageGroup::Key);
+        let face = needs(filter.face_id.is_some(), UsageGroup::Face);
+        let model = needs(filter.model.is_some(), UsageGroup::Model);
+        match (key, face, model) {
+            (true, false, false) => Self::ByKey,
+            (false, true, false) => Self::ByFace,
+            // There are fewer models than anything else.
+            (false, false, _) => Self::ByModel,
+            _ => Self::Whole,
+        }
+    }
+
+    /// The kind of the margin; `None` of the whole.
+    const fn kind(self) -> Option<i16> {
+        match self {
+            Self::ByKey => Some(1),
+            Self::ByFace => Some(2),
+            Self::ByModel => Some(3),
+            Self::Whole => None,
+        }
+    }
 }
 
 /// The value of a group.

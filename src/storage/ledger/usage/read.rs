@@ -9,8 +9,8 @@ use super::{
         snapshot::Snapshot,
         sql,
     },
-    GROUPS_MAX, GroupKey, UsageFilter, UsageGroup, UsagePage, UsageRow, UsageSums, WHAT, some_id,
-    words,
+    GROUPS_MAX, GroupKey, Sums, UsageFilter, UsageGroup, UsagePage, UsageRow, UsageSums, WHAT,
+    some_id, words,
 };
 use crate::domain::{Day, FaceId, KeyId};
 
@@ -25,14 +25,24 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The lines that `filter` lets through; `mark` is where the tail begins.
-    pub(super) fn new(backend: DbBackend, filter: &UsageFilter, mark: Uuid) -> Self {
+    /// The lines that `filter` lets through; `mark` is where the tail begins. What tells groups other
+    /// than `group` apart (and days, which are always told apart) may be missing in them.
+    pub(super) fn new(
+        backend: DbBackend,
+        filter: &UsageFilter,
+        group: Option<UsageGroup>,
+        mark: Uuid,
+    ) -> Self {
         let mut lines = Self { backend, values: Vec::new(), sql: String::new() };
         let (account, mark) = (lines.bind(filter.account_id.0.into()), lines.bind(mark.into()));
+        let from = match Sums::of(filter, group).kind() {
+            Some(kind) => format!("usage_margin WHERE kind = {kind} AND"),
+            None => "usage_daily WHERE".to_owned(),
+        };
         let mut sums = format!(
             "SELECT account_id, day, key_id, face_id, model, requests,
             input_tokens, cached_tokens, output_tokens, provider_cost, cost
-            FROM usage_daily WHERE account_id = {account}"
+            FROM {from} account_id = {account}"
         );
         let mut tail = format!("{{lines}} AND h.id >= {mark} AND h.account_id = {account}");
         let mut both = |summed: &str, held: &str, parameter: String| {
@@ -111,9 +121,9 @@ async fn page(
     limit: u32,
 ) -> Result<UsagePage, DbErr> {
     let mark = mark(snapshot).await?;
-    let mut lines = Lines::new(backend, filter, mark);
-    let all = lines.fill("SELECT {sums} FROM ({all}) AS lines");
-    let all = snapshot.query(&all, lines.values.clone()).await?;
+    let all = Lines::new(backend, filter, None, mark);
+    let sums = all.fill("SELECT {sums} FROM ({all}) AS lines");
+    let all = snapshot.query(&sums, all.values).await?;
     let totals = all.first().map_or(Ok(UsageSums::default()), |row| UsageSums::read(row, 0))?;
     let (column, label, name) = match group {
         UsageGroup::Key => {
@@ -127,6 +137,7 @@ async fn page(
         UsageGroup::Model => ("model", "NULL", "NULL"),
         UsageGroup::Day => ("day", "NULL", "NULL"),
     };
+    let mut lines = Lines::new(backend, filter, Some(group), mark);
     let rest = match after {
         None => String::new(),
         Some(key) => format!("WHERE {column} > {}", lines.bind(value_of(key))),

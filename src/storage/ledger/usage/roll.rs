@@ -1,8 +1,8 @@
 //! From settled holds to sums by day.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbErr, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
         snapshot::Snapshot,
         sql,
     },
-    WHAT, words,
+    Sums, WHAT, words,
 };
 
 /// Where the mark is, and what keeps the cut back. The first statement of the snapshot.
@@ -45,6 +45,19 @@ const ADD: &str = "INSERT INTO usage_daily (account_id, day, key_id, face_id, mo
         provider_cost = usage_daily.provider_cost + excluded.provider_cost,
         cost = usage_daily.cost + excluded.cost";
 
+/// Batch: `[account, kind, day, key, face, model, six sums]`.
+const ADD_MARGINS: &str = "INSERT INTO usage_margin (account_id, kind, day, key_id, face_id, model,
+        requests, input_tokens, cached_tokens, output_tokens, provider_cost, cost)
+    SELECT {id:0}, {int:1}, {int:2}, {id:3}, {id:4}, {text:5}, {int:6}, {int:7}, {int:8}, {int:9},
+        {int:10}, {int:11} FROM {batch} WHERE true
+    ON CONFLICT (account_id, kind, day, key_id, face_id, model) DO UPDATE SET
+        requests = usage_margin.requests + excluded.requests,
+        input_tokens = usage_margin.input_tokens + excluded.input_tokens,
+        cached_tokens = usage_margin.cached_tokens + excluded.cached_tokens,
+        output_tokens = usage_margin.output_tokens + excluded.output_tokens,
+        provider_cost = usage_margin.provider_cost + excluded.provider_cost,
+        cost = usage_margin.cost + excluded.cost";
+
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rolled {
@@ -61,6 +74,52 @@ struct Step {
     after: Uuid,
     is_last: bool,
     batch: String,
+    margins: String,
+}
+
+/// Account, kind, day, key, face and model of a row of `usage_margin`.
+type Margin = (Uuid, Sums, i64, Uuid, Uuid, String);
+
+/// Rows of `usage_margin` in the making.
+#[derive(Default)]
+struct Margins(BTreeMap<Margin, [i64; 6]>);
+
+impl Margins {
+    /// Adds a row of `usage_daily`. Sums of one step are far from the end of 64 bits.
+    fn add(
+        &mut self,
+        (account, day): (Uuid, i64),
+        (key, face): (Uuid, Uuid),
+        model: &str,
+        sums: [i64; 6],
+    ) {
+        let none = Uuid::nil();
+        for margin in Sums::MARGINS {
+            let (key, face, model) = match margin {
+                Sums::ByKey => (key, none, ""),
+                Sums::ByFace => (none, face, ""),
+                Sums::ByModel | Sums::Whole => (none, none, model),
+            };
+            let row = (account, margin, day, key, face, model.to_owned());
+            let total = self.0.entry(row).or_default();
+            for (total, more) in total.iter_mut().zip(sums) {
+                *total = total.saturating_add(more);
+            }
+        }
+    }
+
+    fn batch(&self) -> String {
+        let mut batch = Payload::with_capacity(self.0.len(), 200);
+        for ((account, margin, day, key, face, model), sums) in &self.0 {
+            let Some(kind) = margin.kind() else { continue };
+            let row = batch.row().id(*account).int(kind.into()).int(*day).id(*key).id(*face);
+            row.text(model);
+            for sum in sums {
+                row.int(*sum);
+            }
+        }
+        batch.finish()
+    }
 }
 
 /// Adds the next at most `rows_max` holds below the cut to the sums. They are read outside the
@@ -108,16 +167,29 @@ async fn next(snapshot: &Snapshot, db: &Db, rows_max: u32) -> Result<Option<Step
     let after = end.unwrap_or(highest);
     let step = sql::fill(backend, &words(backend, STEP));
     let rows = snapshot.query(&step, [Value::from(before), after.into()]).await?;
-    let mut batch = Payload::with_capacity(rows.len(), 200);
-    for row in &rows {
-        let batch = batch.row().id(row.try_get_by_index(0)?).int(row.try_get_by_index(1)?);
-        batch.id(row.try_get_by_index(2)?).id(row.try_get_by_index(3)?);
-        batch.text(&row.try_get_by_index::<String>(4)?);
-        for column in 5..11 {
-            batch.int(row.try_get_by_index(column)?);
+    let (batch, margins) = add_up(&rows)?;
+    Ok(Some(Step { before, after, is_last: end.is_none(), batch, margins }))
+}
+
+/// The batches of both tables.
+fn add_up(rows: &[QueryResult]) -> Result<(String, String), DbErr> {
+    let (mut batch, mut margins) = (Payload::with_capacity(rows.len(), 200), Margins::default());
+    for row in rows {
+        let (account, day) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        let (key, face) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
+        let model: String = row.try_get_by_index(4)?;
+        let mut sums = [0; 6];
+        for (column, sum) in (5..).zip(&mut sums) {
+            *sum = row.try_get_by_index(column)?;
         }
+        let line = batch.row().id(account).int(day).id(key).id(face);
+        line.text(&model);
+        for sum in sums {
+            line.int(sum);
+        }
+        margins.add((account, day), (key, face), &model, sums);
     }
-    Ok(Some(Step { before, after, is_last: end.is_none(), batch: batch.finish() }))
+    Ok((batch.finish(), margins.batch()))
 }
 
 async fn write(tx: &DatabaseTransaction, step: &Step) -> Result<bool, DbErr> {
@@ -130,5 +202,6 @@ async fn write(tx: &DatabaseTransaction, step: &Step) -> Result<bool, DbErr> {
         return Ok(false);
     }
     tx.execute_raw(statement(ADD, vec![step.batch.as_str().into()])).await?;
+    tx.execute_raw(statement(ADD_MARGINS, vec![step.margins.as_str().into()])).await?;
     Ok(true)
 }

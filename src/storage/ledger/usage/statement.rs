@@ -9,7 +9,7 @@ use super::{
         snapshot::Snapshot,
         sql,
     },
-    UsageFilter, UsageSums, WHAT,
+    UsageFilter, UsageGroup, UsageSums, WHAT,
     read::{Lines, mark},
 };
 use crate::domain::{AccountId, Day, NanoUsd, clock::UnixMicros};
@@ -107,7 +107,7 @@ async fn days(
     account_id: AccountId,
 ) -> Result<Vec<(Day, AccountDay)>, DbErr> {
     let mark = mark(snapshot).await?;
-    let lines = Lines::new(backend, &UsageFilter::all(account_id), mark);
+    let lines = Lines::new(backend, &UsageFilter::all(account_id), Some(UsageGroup::Day), mark);
     let used = lines.fill("SELECT day, {sums} FROM ({all}) AS lines GROUP BY day");
     let mut days = std::collections::BTreeMap::<Day, AccountDay>::new();
     for row in snapshot.query(&used, lines.values.clone()).await? {
@@ -153,14 +153,14 @@ async fn statement(
     let mark = mark(snapshot).await?;
     let all = UsageFilter::all(account_id);
     let until = |last| UsageFilter { to: Some(last), ..all.clone() };
-    let before = Lines::new(backend, &until(Day(from.0 - 1)), mark);
+    let before = Lines::new(backend, &until(Day(from.0 - 1)), None, mark);
     let sums = before.fill("SELECT {sums} FROM ({all}) AS lines");
     let spent_before = snapshot.query(&sums, before.values.clone()).await?;
     let spent_before =
         spent_before.first().map_or(Ok(UsageSums::default()), |row| UsageSums::read(row, 0))?;
 
     let within = UsageFilter { from: Some(from), ..until(to) };
-    let mut lines = Lines::new(backend, &within, mark);
+    let mut lines = Lines::new(backend, &within, Some(UsageGroup::Model), mark);
     let totals = lines.fill("SELECT {sums} FROM ({all}) AS lines");
     let totals = snapshot.query(&totals, lines.values.clone()).await?;
     let charges_total =
