@@ -285,6 +285,7 @@ pub(super) fn catalog(settings: &Settings) -> Result<Catalog, StartError> {
     Ok(Catalog::load(CatalogOptions {
         models_file: settings.models_file.clone(),
         default_model: settings.default_model.clone(),
+        embedding_model: settings.embedding_model.clone(),
         keys,
         base_urls,
     })?)

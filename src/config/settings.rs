@@ -49,6 +49,10 @@ pub struct Settings {
     #[arg(long, env = "FACES_COMPILE_MODEL", value_name = "MODEL")]
     pub compile_model: Option<String>,
 
+    /// Model whose embeddings faces are compared by (GET /v1/faces/diff and neighbors), one of kind "embeddings"; its calls are paid by the account that asks, once for each state of a face; unset: the built-in lexical embedding, free
+    #[arg(long, env = "FACES_EMBEDDING_MODEL", value_name = "MODEL")]
+    pub embedding_model: Option<String>,
+
     /// TOML file of models, providers and prices that extends or replaces the embedded catalog
     #[arg(long, env = "FACES_MODELS_FILE", value_name = "FILE")]
     pub models_file: Option<PathBuf>,

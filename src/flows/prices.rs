@@ -29,7 +29,7 @@ impl PriceBook {
         markup_bps: i64,
     ) -> Result<Self, StorageError> {
         let mut by_model = HashMap::new();
-        for model in catalog.listed() {
+        for model in catalog.listed().chain(catalog.embedding_model()) {
             let rate = ChargeRate { prices: model.prices, markup_bps };
             let id = storage_prices::sync_price(db, &model.id, rate).await?;
             by_model.insert(model.id.clone(), Price { id, rate });

@@ -90,7 +90,7 @@ impl Platform {
         };
         if let Some(model) = &filter.model {
             // Aliases are counted under the model's own id.
-            let known = self.inner.catalog.find(model).map(|model| model.id.clone());
+            let known = self.inner.catalog.id_of(model).map(str::to_owned);
             filter.model = known.or(filter.model);
         }
         for face in [&query.model_username, &query.model_iam_id].into_iter().flatten() {

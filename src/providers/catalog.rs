@@ -9,7 +9,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Model, Provider, ProviderKind, SetupError,
+    Model, ModelKind, Provider, ProviderKind, SetupError,
     endpoint::check_base_url,
     models_file::{self, ModelSpec, Specs},
 };
@@ -24,6 +24,8 @@ pub struct CatalogOptions {
     pub models_file: Option<PathBuf>,
     /// `FACES_DEFAULT_MODEL`.
     pub default_model: Option<String>,
+    /// `FACES_EMBEDDING_MODEL`.
+    pub embedding_model: Option<String>,
     /// Values of the providers' key variables, by variable (see [`key_variables`]). An empty
     /// value counts as none.
     pub keys: HashMap<String, SecretString>,
@@ -39,6 +41,7 @@ pub struct Catalog {
     aliases: HashMap<String, String>,
     providers: BTreeMap<String, Arc<Provider>>,
     default_model: Arc<Model>,
+    embedding_model: Option<Arc<Model>>,
 }
 
 /// The environment variables that hold the providers' keys, the models file's included, so that
@@ -60,7 +63,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`SetupError`]: the file can't be read or is wrong, a base URL or key is unusable, the
-    /// default model is unknown or lacks its key, or no model is usable at all.
+    /// default model is unknown or lacks its key, the embedding model is none that can be asked, or
+    /// no model is usable at all.
     pub fn load(options: CatalogOptions) -> Result<Self, SetupError> {
         let specs = models_file::read(options.models_file.as_deref())?;
         Self::build(specs, &options)
@@ -106,18 +110,32 @@ impl Catalog {
             models.insert(id.clone(), Arc::new(model(id, spec, Arc::clone(provider))));
         }
         let default_model = default_model(&models, &aliases, options.default_model.as_deref())?;
-        Ok(Self { models, aliases, providers, default_model })
+        let named = options.embedding_model.as_deref();
+        let embedding_model =
+            named.map(|name| embedding_model(&models, &aliases, name)).transpose()?;
+        Ok(Self { models, aliases, providers, default_model, embedding_model })
     }
 
-    /// The usable model of that id or alias.
+    /// The usable model of that id or alias; never one that makes embeddings.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Model>> {
-        self.known(name).filter(|model| model.provider.has_key()).map(Arc::clone)
+        self.known(name).filter(|model| model.is_usable()).map(Arc::clone)
     }
 
-    /// The usable models, by id.
+    /// The usable models, by id. Those that make embeddings are not among them: what is listed can
+    /// be named in a chat.
     pub fn listed(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.models.values().filter(|model| model.provider.has_key())
+        self.models.values().filter(|model| model.is_usable())
+    }
+
+    /// The id of a model that is asked here (a usable one, or the one that makes embeddings) by its
+    /// id or alias.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> Option<&str> {
+        let asked = |model: &&Arc<Model>| {
+            model.is_usable() || self.embedding_model.as_ref().is_some_and(|it| it.id == model.id)
+        };
+        self.known(name).filter(asked).map(|model| model.id.as_str())
     }
 
     /// All models, by id, whether usable or not.
@@ -134,14 +152,20 @@ impl Catalog {
     /// not known.
     #[must_use]
     pub fn unusable_reason(&self, name: &str) -> Option<String> {
-        let model = self.known(name).filter(|model| !model.provider.has_key())?;
-        Some(missing_key(model))
+        let model = self.known(name).filter(|model| !model.is_usable())?;
+        Some(unusable(model))
     }
 
     /// The model of a request that names none.
     #[must_use]
     pub const fn default_model(&self) -> &Arc<Model> {
         &self.default_model
+    }
+
+    /// The model whose embeddings faces are compared by; `None`: the built-in lexical one.
+    #[must_use]
+    pub const fn embedding_model(&self) -> Option<&Arc<Model>> {
+        self.embedding_model.as_ref()
     }
 
     fn known(&self, name: &str) -> Option<&Arc<Model>> {
@@ -155,6 +179,15 @@ fn known<'a>(
     name: &str,
 ) -> Option<&'a Arc<Model>> {
     models.get(name).or_else(|| aliases.get(name).and_then(|id| models.get(id)))
+}
+
+fn unusable(model: &Model) -> String {
+    match model.kind {
+        ModelKind::Chat => missing_key(model),
+        ModelKind::Embeddings { .. } => {
+            format!("model `{}` makes embeddings and can't chat", model.id)
+        }
+    }
 }
 
 fn missing_key(model: &Model) -> String {
@@ -185,14 +218,23 @@ fn usable_key(
 }
 
 fn model(id: String, spec: ModelSpec, provider: Arc<Provider>) -> Model {
-    let ModelSpec { raw, prices, tokens_field, hidden_reasoning, output_tokens_default } = spec;
+    let ModelSpec {
+        raw,
+        kind,
+        prices,
+        tokens_field,
+        hidden_reasoning,
+        output_tokens_max,
+        output_tokens_default,
+    } = spec;
     Model {
+        kind,
         aliases: raw.aliases,
         display_name: raw.display_name.unwrap_or_else(|| id.clone()),
         provider,
         upstream_id: raw.upstream_id.unwrap_or_else(|| id.clone()),
         context_tokens_max: raw.context_tokens_max,
-        output_tokens_max: raw.output_tokens_max,
+        output_tokens_max,
         output_tokens_default,
         image_tokens_max: raw.image_tokens_max,
         prices,
@@ -221,15 +263,15 @@ fn default_model(
                 ids.join(", ")
             )));
         };
-        if !model.provider.has_key() {
-            let reason = missing_key(model);
+        if !model.is_usable() {
+            let reason = unusable(model);
             return Err(SetupError::DefaultModel(format!(
                 "FACES_DEFAULT_MODEL: {reason}, or name another model"
             )));
         }
         return Ok(Arc::clone(model));
     }
-    let usable = || models.values().filter(|model| model.provider.has_key());
+    let usable = || models.values().filter(|model| model.is_usable());
     usable()
         .find(|model| model.id == DEFAULT_MODEL_PREFERRED)
         .or_else(|| usable().find(|model| model.provider.kind == ProviderKind::Http))
@@ -242,4 +284,33 @@ fn default_model(
                     .to_owned(),
             )
         })
+}
+
+/// The model of `FACES_EMBEDDING_MODEL`. That its provider has the endpoint was checked with the
+/// models file.
+fn embedding_model(
+    models: &BTreeMap<String, Arc<Model>>,
+    aliases: &HashMap<String, String>,
+    name: &str,
+) -> Result<Arc<Model>, SetupError> {
+    let wrong = |problem: String| Err(SetupError::EmbeddingModel(problem));
+    let makes = |model: &&Arc<Model>| matches!(model.kind, ModelKind::Embeddings { .. });
+    let Some(model) = known(models, aliases, name) else {
+        let ids: Vec<&str> = models.values().filter(makes).map(|model| model.id.as_str()).collect();
+        return wrong(format!(
+            "no model is called `{name}`; those that make embeddings are: {}",
+            ids.join(", ")
+        ));
+    };
+    if !makes(&model) {
+        return wrong(format!(
+            "model `{}` makes no embeddings; name one with kind = \"embeddings\" (add it to \
+             FACES_MODELS_FILE), or unset the variable for the built-in lexical embedding",
+            model.id
+        ));
+    }
+    if !model.provider.has_key() {
+        return wrong(format!("{}, or unset the variable", missing_key(model)));
+    }
+    Ok(Arc::clone(model))
 }

@@ -158,6 +158,9 @@ pub enum SetupError {
     /// `FACES_DEFAULT_MODEL` names a model that can't be used, or there is none at all.
     #[error("{0}")]
     DefaultModel(String),
+    /// `FACES_EMBEDDING_MODEL` names a model that makes no embeddings here.
+    #[error("FACES_EMBEDDING_MODEL: {0}")]
+    EmbeddingModel(String),
     /// A CA file without a usable certificate.
     #[error("FACES_PROVIDER_CA_FILE {path}: {problem}", path = path.display())]
     CaFile {

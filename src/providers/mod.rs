@@ -46,6 +46,6 @@ pub use catalog::{Catalog, CatalogOptions, key_variables};
 pub use endpoint::Endpoint;
 pub use error::{ProviderError, SetupError};
 pub use headers::{ANTHROPIC_VERSION_DEFAULT, forward_request_headers, forward_response_headers};
-pub use model::{HiddenReasoning, Model, Provider, ProviderKind};
+pub use model::{HiddenReasoning, Model, ModelKind, Provider, ProviderKind};
 pub use pool::{Dispatch, ProviderSnapshot, Providers, ProvidersSnapshot};
 pub use sent::SentMark;

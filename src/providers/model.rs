@@ -57,6 +57,18 @@ pub enum HiddenReasoning {
     Always,
 }
 
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ModelKind {
+    /// Answers messages.
+    Chat,
+    /// Makes vectors of texts, of this many values each. Nobody can chat with it.
+    Embeddings {
+        /// Values of each of its vectors.
+        dimensions: u32,
+    },
+}
+
 /// A model of the catalog.
 #[derive(Debug)]
 pub struct Model {
@@ -66,11 +78,13 @@ pub struct Model {
     pub aliases: Vec<String>,
     /// A name for people.
     pub display_name: String,
+    /// What it is for.
+    pub kind: ModelKind,
     /// Who answers.
     pub provider: Arc<Provider>,
     /// The name that the provider uses.
     pub upstream_id: String,
-    /// Input and output together, tokens.
+    /// Input and output together, tokens; of one text, where vectors are made.
     pub context_tokens_max: u64,
     /// Output of one request, tokens.
     pub output_tokens_max: u64,
@@ -99,6 +113,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// Whether it can be named in a chat: it answers messages, and its provider has its key.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.kind == ModelKind::Chat && self.provider.has_key()
+    }
+
     /// Whether its answer may hold billed output that is not shown, to a request that asks for
     /// reasoning or does not.
     #[must_use]

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{HiddenReasoning, SetupError, endpoint::check_base_url};
+use super::{HiddenReasoning, ModelKind, SetupError, endpoint::check_base_url};
 use crate::wire::openai_chat::TokensField;
 use crate::{
     domain::{NanoUsd, TokenPrices},
@@ -21,6 +21,9 @@ const EMBEDDED_NAME: &str = "the embedded catalog";
 const NAME_BYTES_MAX: usize = 200;
 /// Where a list price ends to be plausible: a million USD per million tokens.
 const PRICE_NANOUSD_MAX: i64 = 1_000_000_000_000_000;
+/// Longest vector of an embeddings model: far above any (3,072 is usual at most). What is kept of a
+/// call has at most 24 bytes for each of its values.
+const DIMENSIONS_MAX: u32 = 8_192;
 /// Largest token count of a model: far above any, and safe to multiply with any price.
 const TOKENS_MAX: u64 = 1_000_000_000;
 
@@ -38,9 +41,11 @@ pub(super) struct ProviderSpec {
 #[derive(Debug)]
 pub(super) struct ModelSpec {
     pub(super) raw: RawModel,
+    pub(super) kind: ModelKind,
     pub(super) prices: TokenPrices,
     pub(super) tokens_field: TokensField,
     pub(super) hidden_reasoning: HiddenReasoning,
+    pub(super) output_tokens_max: u64,
     pub(super) output_tokens_default: u64,
 }
 
@@ -66,6 +71,8 @@ struct RawProvider {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawModel {
     pub(super) provider: String,
+    kind: Option<String>,
+    dimensions: Option<u32>,
     pub(super) upstream_id: Option<String>,
     pub(super) display_name: Option<String>,
     #[serde(default)]
@@ -73,7 +80,7 @@ pub(super) struct RawModel {
     #[serde(default)]
     pub(super) created: i64,
     pub(super) context_tokens_max: u64,
-    pub(super) output_tokens_max: u64,
+    output_tokens_max: Option<u64>,
     output_tokens_default: Option<u64>,
     #[serde(default = "image_tokens_default")]
     pub(super) image_tokens_max: u64,
@@ -81,7 +88,7 @@ pub(super) struct RawModel {
     cache_read_usd_per_mtok: Option<String>,
     cache_write_5m_usd_per_mtok: Option<String>,
     cache_write_1h_usd_per_mtok: Option<String>,
-    output_usd_per_mtok: String,
+    output_usd_per_mtok: Option<String>,
     tokens_field: Option<String>,
     hidden_reasoning: Option<String>,
     #[serde(default = "yes")]
@@ -188,10 +195,31 @@ fn check(file: &str, mut tables: Table) -> Result<Specs, SetupError> {
             );
             return Err(wrong(file, format!("{place} provider"), problem));
         }
+        check_endpoint(file, &place, &spec, &specs.providers)?;
         specs.models.insert(id, spec);
     }
     check_aliases(file, &specs)?;
     Ok(specs)
+}
+
+/// Anthropic and the sandbox make no embeddings.
+fn check_endpoint(
+    file: &str,
+    place: &str,
+    model: &ModelSpec,
+    providers: &BTreeMap<String, ProviderSpec>,
+) -> Result<(), SetupError> {
+    let provider = providers.get(&model.raw.provider);
+    let has_endpoint =
+        provider.is_some_and(|it| it.format == UpstreamFormat::OpenAiChat && !it.sandbox);
+    if model.kind == ModelKind::Chat || has_endpoint {
+        return Ok(());
+    }
+    let problem = format!(
+        "`{}` has no endpoint for embeddings; name a provider of format \"openai\"",
+        model.raw.provider
+    );
+    Err(wrong(file, format!("{place} provider"), problem))
 }
 
 fn section(file: &str, tables: &mut Table, name: &str) -> Result<Table, SetupError> {
@@ -284,18 +312,27 @@ fn model_spec(file: &str, place: &str, raw: RawModel) -> Result<ModelSpec, Setup
         Err(wrong(file, format!("{place} {field}"), problem))
     };
     positive("context_tokens_max", raw.context_tokens_max)?;
-    positive("output_tokens_max", raw.output_tokens_max)?;
     if raw.image_tokens_max > TOKENS_MAX {
         positive("image_tokens_max", raw.image_tokens_max)?;
     }
-    if raw.output_tokens_max > raw.context_tokens_max {
+    let kind = model_kind(file, place, &raw)?;
+    let (output_tokens_max, output_tokens_default) = match (kind, raw.output_tokens_max) {
+        (ModelKind::Embeddings { .. }, _) => (0, 0),
+        (ModelKind::Chat, None) => {
+            return Err(wrong(file, place, "missing field `output_tokens_max`"));
+        }
+        (ModelKind::Chat, Some(most)) => {
+            let default = raw.output_tokens_default.unwrap_or_else(|| most.min(4_096));
+            positive("output_tokens_max", most)?;
+            positive("output_tokens_default", default)?;
+            (most, default)
+        }
+    };
+    if output_tokens_max > raw.context_tokens_max {
         let problem = "an answer can't be longer than the context; lower it";
         return Err(wrong(file, format!("{place} output_tokens_max"), problem));
     }
-    let output_tokens_default =
-        raw.output_tokens_default.unwrap_or_else(|| raw.output_tokens_max.min(4_096));
-    positive("output_tokens_default", output_tokens_default)?;
-    if output_tokens_default > raw.output_tokens_max {
+    if output_tokens_default > output_tokens_max {
         let problem = "it is above output_tokens_max; lower it";
         return Err(wrong(file, format!("{place} output_tokens_default"), problem));
     }
@@ -312,8 +349,45 @@ fn model_spec(file: &str, place: &str, raw: RawModel) -> Result<ModelSpec, Setup
         }
     };
     let hidden_reasoning = hidden_reasoning(file, place, raw.hidden_reasoning.as_deref())?;
-    let prices = prices(file, place, &raw)?;
-    Ok(ModelSpec { raw, prices, tokens_field, hidden_reasoning, output_tokens_default })
+    let prices = prices(file, place, &raw, kind)?;
+    Ok(ModelSpec {
+        raw,
+        kind,
+        prices,
+        tokens_field,
+        hidden_reasoning,
+        output_tokens_max,
+        output_tokens_default,
+    })
+}
+
+fn model_kind(file: &str, place: &str, raw: &RawModel) -> Result<ModelKind, SetupError> {
+    let refuse =
+        |field: &str, problem: String| Err(wrong(file, format!("{place} {field}"), problem));
+    match (raw.kind.as_deref(), raw.dimensions) {
+        (None | Some("chat"), None) => Ok(ModelKind::Chat),
+        (None | Some("chat"), Some(_)) => {
+            refuse("dimensions", "only kind = \"embeddings\" has them; leave it out".to_owned())
+        }
+        (Some("embeddings"), Some(dimensions)) if (1..=DIMENSIONS_MAX).contains(&dimensions) => {
+            let outputs = [
+                ("output_tokens_max", raw.output_tokens_max.is_some()),
+                ("output_tokens_default", raw.output_tokens_default.is_some()),
+                ("output_usd_per_mtok", raw.output_usd_per_mtok.is_some()),
+            ];
+            match outputs.iter().find(|(_, is_given)| *is_given) {
+                Some((field, _)) => {
+                    refuse(field, "embeddings have no output tokens; leave it out".to_owned())
+                }
+                None => Ok(ModelKind::Embeddings { dimensions }),
+            }
+        }
+        (Some("embeddings"), _) => {
+            let problem = format!("say how many values a vector has, 1 to {DIMENSIONS_MAX}");
+            refuse("dimensions", problem)
+        }
+        (Some(_), _) => refuse("kind", "write kind = \"chat\" or kind = \"embeddings\"".to_owned()),
+    }
 }
 
 fn hidden_reasoning(
@@ -334,7 +408,12 @@ fn hidden_reasoning(
 
 /// A bucket without a price of its own costs what it falls back to: cached input and 5-minute
 /// writes the plain input price, 1-hour writes the 5-minute price.
-fn prices(file: &str, place: &str, raw: &RawModel) -> Result<TokenPrices, SetupError> {
+fn prices(
+    file: &str,
+    place: &str,
+    raw: &RawModel,
+    kind: ModelKind,
+) -> Result<TokenPrices, SetupError> {
     let price = |field: &str, text: &str| {
         pico_per_token(text).map_err(|problem| wrong(file, format!("{place} {field}"), problem))
     };
@@ -355,7 +434,13 @@ fn prices(file: &str, place: &str, raw: &RawModel) -> Result<TokenPrices, SetupE
             write_1h,
             cache_write_5m_pico,
         )?,
-        output_pico: price("output_usd_per_mtok", &raw.output_usd_per_mtok)?,
+        output_pico: match (kind, &raw.output_usd_per_mtok) {
+            (ModelKind::Embeddings { .. }, _) => 0,
+            (ModelKind::Chat, Some(text)) => price("output_usd_per_mtok", text)?,
+            (ModelKind::Chat, None) => {
+                return Err(wrong(file, place, "missing field `output_usd_per_mtok`"));
+            }
+        },
     })
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::super::{
-    Catalog, CatalogOptions, HiddenReasoning, SetupError, key_variables,
+    Catalog, CatalogOptions, HiddenReasoning, ModelKind, SetupError, key_variables,
     models_file::{pico_per_token, read_text},
 };
 use crate::{
@@ -100,6 +100,45 @@ fn the_default_model_is_the_named_one_else_a_usable_one() {
     for (name, says) in [("gpt-4o", "set OPENAI_API_KEY"), ("nope", "no model is called `nope`")] {
         let message = named(name).unwrap_err().to_string();
         assert!(message.contains("FACES_DEFAULT_MODEL") && message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn the_embedding_model_is_one_that_makes_embeddings_and_nobody_chats_with_it() {
+    let load = |name: &str, variables: &[&str]| {
+        Catalog::load(CatalogOptions {
+            embedding_model: Some(name.to_owned()),
+            keys: keys(variables),
+            ..Default::default()
+        })
+    };
+    let small = "text-embedding-3-small";
+    let catalog = load(small, &["OPENAI_API_KEY"]).unwrap();
+    let model = catalog.embedding_model().unwrap();
+    assert_eq!(
+        (model.id.as_str(), model.kind),
+        (small, ModelKind::Embeddings { dimensions: 1_536 })
+    );
+    assert_eq!((model.prices.input_pico, model.prices.output_pico), (20_000, 0));
+    assert_eq!((model.output_tokens_max, model.output_tokens_default), (0, 0));
+    assert_eq!(catalog.id_of(small), Some(small));
+    assert_eq!(catalog.id_of("text-embedding-3-large"), None, "it is not asked here");
+    assert!(catalog.find(small).is_none() && !ids(&catalog).contains(&small));
+    let reason = catalog.unusable_reason(small).unwrap();
+    assert!(reason.contains("makes embeddings and can't chat"), "{reason}");
+    assert!(with_keys(&["OPENAI_API_KEY"]).embedding_model().is_none());
+    for (name, variables, says) in [
+        ("nope", &["OPENAI_API_KEY"][..], "those that make embeddings are: text-embedding-3-large"),
+        ("gpt-4o", &["OPENAI_API_KEY"], "`gpt-4o` makes no embeddings; name one with kind"),
+        ("sandbox", &[], "`sandbox` makes no embeddings"),
+        ("claude-haiku-4-5-20251001", &["ANTHROPIC_API_KEY"], "`claude-haiku-4-5` makes no"),
+        (small, &[], "set OPENAI_API_KEY, or unset the variable"),
+    ] {
+        let message = load(name, variables).unwrap_err().to_string();
+        assert!(
+            message.starts_with("FACES_EMBEDDING_MODEL: ") && message.contains(says),
+            "{message}"
+        );
     }
 }
 
@@ -198,6 +237,13 @@ fn mistakes_in_the_file_are_told_with_place_and_fix() {
         )
     };
     let gpt = |fields: &str| format!("[model.gpt-4o]\n{fields}\n");
+    let embed = |fields: &str| {
+        format!(
+            "[model.e]\nkind = \"embeddings\"\ncontext_tokens_max = 512\n\
+             input_usd_per_mtok = \"0\"\n{fields}\n"
+        )
+    };
+    let at = |provider: &str| embed(&format!("dimensions = 384\nprovider = \"{provider}\""));
     let cases = [
         ("mode = \"append\"".to_owned(), "mode: write mode = \"extend\""),
         ("[models.m]".to_owned(), "models: unknown"),
@@ -209,6 +255,27 @@ fn mistakes_in_the_file_are_told_with_place_and_fix() {
         ("[provider.openai]\nformat = \"x\"".to_owned(), "[provider.openai] format: write format"),
         ("[provider.openai]\nkey_env = \"\"".to_owned(), "[provider.openai] key_env: name an"),
         ("[model.m]\nprovider = \"openai\"".to_owned(), "[model.\"m\"]: missing field"),
+        (model("kind = \"x\""), "[model.\"m\"] kind: write kind = \"chat\""),
+        (model("dimensions = 3"), "[model.\"m\"] dimensions: only kind = \"embeddings\""),
+        (embed("provider = \"openai\""), "[model.\"e\"] dimensions: say how many"),
+        (embed("provider = \"openai\"\ndimensions = 0"), "dimensions: say how many"),
+        (embed("provider = \"openai\"\ndimensions = 8_193"), "dimensions: say how many"),
+        (at("openai") + "output_tokens_max = 1", "output_tokens_max: embeddings have no output"),
+        (at("openai") + "output_usd_per_mtok = \"0\"", "output_usd_per_mtok: embeddings have no"),
+        (at("anthropic"), "[model.\"e\"] provider: `anthropic` has no endpoint for embeddings"),
+        (at("sandbox"), "[model.\"e\"] provider: `sandbox` has no endpoint for embeddings"),
+        (
+            "[model.m]\nprovider = \"openai\"\ncontext_tokens_max = 9\n\
+             input_usd_per_mtok = \"1\"\noutput_usd_per_mtok = \"1\""
+                .to_owned(),
+            "[model.\"m\"]: missing field `output_tokens_max`",
+        ),
+        (
+            "[model.m]\nprovider = \"openai\"\ncontext_tokens_max = 9\n\
+             input_usd_per_mtok = \"1\"\noutput_tokens_max = 9"
+                .to_owned(),
+            "[model.\"m\"]: missing field `output_usd_per_mtok`",
+        ),
         (model("provider_id = 1"), "[model.\"m\"]: unknown field `provider_id`, expected one of"),
         (gpt("input_usd_per_mtok = 2.5"), "input_usd_per_mtok: a price is a decimal string"),
         (gpt("input_usd_per_mtok = \"2,5\""), "input_usd_per_mtok: `2,5` is not a decimal"),
