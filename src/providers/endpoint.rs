@@ -9,6 +9,8 @@ use crate::wire::UpstreamFormat;
 pub enum Endpoint {
     /// OpenAI's `POST …/chat/completions`.
     ChatCompletions,
+    /// OpenAI's `POST …/embeddings`.
+    Embeddings,
     /// Anthropic's `POST …/v1/messages`.
     Messages,
     /// Anthropic's `POST …/v1/messages/count_tokens`.
@@ -20,7 +22,7 @@ impl Endpoint {
     #[must_use]
     pub const fn format(self) -> UpstreamFormat {
         match self {
-            Self::ChatCompletions => UpstreamFormat::OpenAiChat,
+            Self::ChatCompletions | Self::Embeddings => UpstreamFormat::OpenAiChat,
             Self::Messages | Self::CountTokens => UpstreamFormat::AnthropicMessages,
         }
     }
@@ -28,6 +30,7 @@ impl Endpoint {
     const fn path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
+            Self::Embeddings => "/embeddings",
             Self::Messages => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
         }

@@ -5,7 +5,7 @@
 //! translation OpenAI → Anthropic ([`translate`]), requests of the Messages and Responses formats as
 //! chat requests and their answers told back ([`messages`], [`responses`], [`Retelling`]), the
 //! readers of responses ([`ChatStream`],
-//! [`ProxyStream`], [`completion`]) with their one [`Meter`], upstream errors ([`upstream_error`])
+//! [`ProxyStream`], [`completion`], [`embeddings`]) with their one [`Meter`], upstream errors ([`upstream_error`])
 //! and the bodies of our own errors and lists ([`errors`], [`models`]).
 //!
 //! What never happens here: I/O, async, clocks, prices, randomness. Everything is a function of
@@ -29,6 +29,7 @@ mod bound;
 mod chat_answer;
 mod chat_body;
 pub mod completion;
+pub mod embeddings;
 pub mod errors;
 mod fault;
 pub mod messages;

@@ -53,6 +53,18 @@ pub(crate) fn read_openai(usage: &RawValue, context_tokens_max: u64) -> Reading<
     within(usage, context_tokens_max)
 }
 
+/// Reads the usage of OpenAI's embeddings, which is input alone: `prompt_tokens`, else
+/// `total_tokens`.
+pub(crate) fn read_embeddings(usage: &RawValue, input_tokens_max: u64) -> Reading<Usage> {
+    let object = RawObject::parse(usage.get()).map_err(|_| Implausible)?;
+    let told = match count(&object, "prompt_tokens")? {
+        Some(tokens) => Some(tokens),
+        None => count(&object, "total_tokens")?,
+    };
+    let usage = Usage { input_uncached: told.ok_or(Implausible)?, ..Usage::default() };
+    within(usage, input_tokens_max)
+}
+
 /// Anthropic's figures so far: `message_start` gives all, each `message_delta` replaces those it
 /// names (its counts are cumulative).
 #[derive(Debug, Clone, Copy, Default)]
