@@ -242,6 +242,18 @@ pub struct Limits {
     #[arg(long, env = "FACES_CENTROID_STATEMENTS_MAX", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub centroid_statements_max: u32,
 
+    /// Statements in one call to the model of FACES_EMBEDDING_MODEL (OpenAI takes 2048; 128 vectors of 3072 values are about 8 MB of JSON)
+    #[arg(long, env = "FACES_EMBEDDING_BATCH_MAX", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=2_048))]
+    pub embedding_batch_max: u32,
+
+    /// Text in one such call, bytes (a token is at least a byte, and OpenAI takes 300,000 tokens; one statement always goes)
+    #[arg(long, env = "FACES_EMBEDDING_BATCH_BYTES_MAX", default_value_t = 131_072, value_parser = clap::value_parser!(u64).range(1_024..=16_777_216))]
+    pub embedding_batch_bytes_max: u64,
+
+    /// Such calls that one request may make, one after the other; the rest are left to the next ones (503 with Retry-After until all are done)
+    #[arg(long, env = "FACES_EMBEDDING_CALLS_MAX", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub embedding_calls_max: u32,
+
     /// How long a key, a face or a price may be served from memory after a change on another instance, ms
     #[arg(long, env = "FACES_CACHE_TTL_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub cache_ttl_ms: u64,

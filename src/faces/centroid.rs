@@ -74,7 +74,7 @@ impl Direction {
 }
 
 /// The centroids of one face while its statements are read, one by one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CentroidSums {
     beta: Vec<f64>,
     delta: Vec<f64>,
@@ -100,6 +100,50 @@ impl CentroidSums {
                 *sum += f64::from(*value);
             }
         }
+    }
+
+    /// Adds what was read elsewhere. A component whose vectors have another length changes nothing.
+    pub fn merge(&mut self, other: &Self) {
+        let own = [&mut self.beta, &mut self.delta, &mut self.epsilon];
+        for (sums, others) in own.into_iter().zip([&other.beta, &other.delta, &other.epsilon]) {
+            if sums.is_empty() {
+                sums.clone_from(others);
+            } else if sums.len() == others.len() {
+                for (sum, other) in sums.iter_mut().zip(others) {
+                    *sum += other;
+                }
+            }
+        }
+    }
+
+    /// The sums as they are kept: for beta, delta and epsilon the number of values (`u32`), then
+    /// the values (`f64`), all little endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for sums in [&self.beta, &self.delta, &self.epsilon] {
+            bytes.extend(u32::try_from(sums.len()).unwrap_or(u32::MAX).to_le_bytes());
+            bytes.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] gave for vectors of `dimensions` values. `None` for anything
+    /// else.
+    #[must_use]
+    pub fn from_bytes(mut bytes: &[u8], dimensions: usize) -> Option<Self> {
+        let mut read = || {
+            let (length, rest) = bytes.split_first_chunk()?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            let is_fitting = length == 0 || length == dimensions;
+            let (values, rest) = rest.split_at_checked(length.checked_mul(8)?)?;
+            bytes = rest;
+            let (values, _) = values.as_chunks();
+            let values: Vec<f64> = values.iter().map(|value| f64::from_le_bytes(*value)).collect();
+            (is_fitting && values.iter().all(|value| value.is_finite())).then_some(values)
+        };
+        let sums = Self { beta: read()?, delta: read()?, epsilon: read()? };
+        bytes.is_empty().then_some(sums)
     }
 
     /// The centroids.
@@ -281,6 +325,39 @@ mod tests {
         against.add(Component::Beta, &vector(&[1.0, 0.0]));
         against.add(Component::Beta, &vector(&[-1.0, 0.0]));
         assert_eq!(against.finish().of(CentroidPart::Beta), None);
+    }
+
+    #[test]
+    fn sums_that_were_kept_are_those_of_the_statements_and_of_no_other_length() {
+        let mut whole = CentroidSums::default();
+        let mut parts = [CentroidSums::default(), CentroidSums::default()];
+        let statements = [
+            (Component::Beta, [3.0, 4.0]),
+            (Component::Epsilon, [1.0, 0.0]),
+            (Component::Beta, [0.0, -1.0]),
+            (Component::Delta, [0.6, 0.8]),
+        ];
+        for (at, (component, values)) in statements.iter().enumerate() {
+            whole.add(*component, &vector(values));
+            parts[at / 2].add(*component, &vector(values));
+        }
+        let mut merged = CentroidSums::default();
+        for part in &parts {
+            let bytes = part.to_bytes();
+            assert_eq!(CentroidSums::from_bytes(&bytes, 3), None);
+            assert_eq!(CentroidSums::from_bytes(&bytes[..bytes.len() - 1], 2), None);
+            assert_eq!(CentroidSums::from_bytes(&[&bytes[..], &[0]].concat(), 2), None);
+            merged.merge(&CentroidSums::from_bytes(&bytes, 2).unwrap());
+        }
+        assert_eq!(merged, whole);
+        let none = CentroidSums::default();
+        assert_eq!(CentroidSums::from_bytes(&none.to_bytes(), 2), Some(none));
+        let mut long = CentroidSums::default();
+        long.add(Component::Beta, &vector(&[1.0, 0.0, 0.0]));
+        merged.merge(&long);
+        assert_eq!(merged, whole, "another length changes nothing");
+        let broken = [&1_u32.to_le_bytes()[..], &f64::NAN.to_le_bytes(), &[0; 8]].concat();
+        assert_eq!(CentroidSums::from_bytes(&broken, 1), None);
     }
 
     #[test]

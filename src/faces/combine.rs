@@ -2,7 +2,8 @@
 //!
 //! **Membership.** Two statements are the same when they are of one component and their texts are
 //! equal once case, white space and closing punctuation are put aside, or when their lexical
-//! embeddings count as one ([`embedding::same_statement`]). A statement is in a set when one of the
+//! embeddings count as one ([`embedding::same_statement`]). It is never a model's embeddings that
+//! decide: a chat must not wait for them, nor pay. A statement is in a set when one of the
 //! set is the same. Being alike is not transitive, so with statements that are only alike the laws
 //! of sets hold for what is kept, not for its wording.
 //!

@@ -3,8 +3,9 @@
 //! [`embed`] is lexical: it compares words, not meanings. Two statements are near when they use
 //! the same words in other forms or another order; synonyms and antonyms are only different words.
 //! It needs no model and no network, and gives the same bits for the same text on every machine,
-//! so that what rests on it (merging duplicates, formulas, neighbours) can be repeated. Vectors of
-//! a language model's embeddings endpoint are the same type ([`Embedding::from_values`]).
+//! so that what rests on it (merging duplicates, formulas) can be repeated. Centroids rest on it too,
+//! unless the server is told to ask a model for vectors, which are the same type
+//! ([`Embedding::from_values`]).
 
 use std::{collections::BTreeMap, hash::Hasher};
 

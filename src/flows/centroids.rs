@@ -7,13 +7,16 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Caller, Failure, Flows, failure, personas::primitive_from_row};
+use super::{
+    Caller, Failure, Flows, embeddings::Tally, failure, personas::primitive_from_row,
+    trace::RequestTrace,
+};
 use crate::{
     domain::{AccountId, ErrorCode},
     faces::{
         Primitive,
-        centroid::{self, CentroidPart, CentroidSums, Centroids},
-        embedding,
+        centroid::{self, CentroidPart, Centroids},
+        embedding::Embedding,
     },
     storage::{
         StorageError,
@@ -52,21 +55,27 @@ impl Turns {
 
 impl Flows {
     /// The centroids of these parts of the account's faces (or of those with these usernames), up to
-    /// date: a face that was changed since its centroids were made gets new ones first.
+    /// date: a face that was changed since its centroids were made gets new ones first, and so does
+    /// one whose centroids another embedder made.
     ///
     /// A face that others change meanwhile may come with the centroids of a moment ago.
     ///
     /// # Errors
-    /// 503 while there are more to make than one request may; what was made stays.
+    /// 503 while there are more to make than one request may; what was made stays. With a model's
+    /// embeddings also those of [`Flows::centroids_of`].
     ///
     /// # Cancel safety
-    /// Dropped, what was stored stays and the next request goes on from there.
+    /// Dropped, what was stored or kept stays and the next request goes on from there. See
+    /// [`Flows::centroids_of`] for a call that was under way.
     pub(super) async fn fresh_centroids(
         &self,
         caller: &Caller,
         parts: &[CentroidPart],
         usernames: Option<Vec<String>>,
+        trace: &RequestTrace,
     ) -> Result<Vec<CentroidRow>, Failure> {
+        let embedder = self.inner.embedder.id();
+        let is_fresh = |row: &CentroidRow| is_fresh(row, embedder);
         let db = &self.inner.platform.inner.db;
         let names: Vec<&'static str> = parts.iter().map(|part| part.as_str()).collect();
         let list = || list_centroids(db, caller.account_id, &names, usernames.clone());
@@ -78,12 +87,26 @@ impl Flows {
         let mut stale = list().await?;
         stale.retain(|row| !is_fresh(row));
         stale.dedup_by_key(|row| row.face_id);
-        self.make_centroids(stale).await?;
-        Ok(list().await?)
+        let mut tally = Tally::new(&self.inner.platform.inner.limits);
+        let made = self.make_centroids(caller, stale, &mut tally, trace).await;
+        tally.write(trace);
+        made?;
+        let mut rows = list().await?;
+        // A server with another embedder, which shares the database, may have been here meanwhile.
+        for row in &mut rows {
+            row.stored.take_if(|stored| stored.embedder != embedder);
+        }
+        Ok(rows)
     }
 
-    async fn make_centroids(&self, stale: Vec<CentroidRow>) -> Result<(), Failure> {
-        let db = &self.inner.platform.inner.db;
+    async fn make_centroids(
+        &self,
+        caller: &Caller,
+        stale: Vec<CentroidRow>,
+        tally: &mut Tally,
+        trace: &RequestTrace,
+    ) -> Result<(), Failure> {
+        let (db, embedder) = (&self.inner.platform.inner.db, &self.inner.embedder);
         let most = u64::from(self.inner.platform.inner.limits.centroid_statements_max);
         let (mut embedded, mut left) = (0_u64, stale.len());
         let (mut made, mut unchanged) = (Vec::new(), Vec::new());
@@ -92,26 +115,29 @@ impl Flows {
             if embedded >= most {
                 break;
             }
-            left -= 1;
             let rows = load_primitives(db, row.face_id).await?;
             let primitives: Vec<Primitive> =
                 rows.into_iter().filter_map(primitive_from_row).collect();
             let source = centroid::source_of(&primitives).to_vec();
-            let stored = row.stored.as_ref().filter(|it| it.embedder == embedding::EMBEDDER);
+            let stored = row.stored.as_ref().filter(|it| it.embedder == embedder.id());
             if stored.is_some_and(|stored| stored.source == source) {
+                left -= 1;
                 unchanged.push((row.face_id, row.version));
                 continue;
             }
             embedded = embedded.saturating_add(u64::try_from(primitives.len()).unwrap_or(u64::MAX));
-            let centroids = blocking(move || lexical_centroids(&primitives)).await?;
+            let centroids =
+                self.centroids_of(caller, row.face_id, primitives, tally, trace).await?;
+            let Some(centroids) = centroids else { break };
+            left -= 1;
             made.push(FaceCentroids {
                 face_id: row.face_id,
                 face_version: row.version,
-                embedder: embedding::EMBEDDER.to_owned(),
+                embedder: embedder.id().to_owned(),
                 source,
                 vectors: vectors_of(&centroids),
             });
-            if made.len() == UNSTORED_FACES_MAX {
+            if embedder.is_billed() || made.len() == UNSTORED_FACES_MAX {
                 self.store_made(std::mem::take(&mut made)).await?;
             }
         }
@@ -134,19 +160,11 @@ impl Flows {
     }
 }
 
-/// Whether the stored centroids are of the face as it is now.
-fn is_fresh(row: &CentroidRow) -> bool {
-    row.stored.as_ref().is_some_and(|stored| {
-        stored.face_version >= row.version && stored.embedder == embedding::EMBEDDER
-    })
-}
-
-fn lexical_centroids(primitives: &[Primitive]) -> Centroids {
-    let mut sums = CentroidSums::default();
-    for primitive in primitives.iter().filter(|primitive| centroid::counts(primitive)) {
-        sums.add(primitive.component, &embedding::embed(&primitive.text));
-    }
-    sums.finish()
+/// Whether the stored centroids are this embedder's, and of the face as it is now.
+fn is_fresh(row: &CentroidRow, embedder: &str) -> bool {
+    row.stored
+        .as_ref()
+        .is_some_and(|stored| stored.face_version >= row.version && stored.embedder == embedder)
 }
 
 fn vectors_of(centroids: &Centroids) -> Vec<ComponentVector> {
@@ -156,7 +174,7 @@ fn vectors_of(centroids: &Centroids) -> Vec<ComponentVector> {
         ComponentVector {
             component: part.as_str(),
             dimensions: u32::try_from(dimensions).unwrap_or(u32::MAX),
-            vector: values.map(embedding::Embedding::to_bytes),
+            vector: values.map(Embedding::to_bytes),
         }
     };
     CentroidPart::ALL.map(vector).into()

@@ -182,7 +182,8 @@ impl Flows {
     }
 }
 
-fn claim(name: &str) -> IdemClaim {
+/// What makes a call with that name one, of all of its account.
+pub(super) fn claim(name: &str) -> IdemClaim {
     let fingerprint = Sha256::digest(name.as_bytes()).into();
     IdemClaim { key: IdemKey::internal(name), fingerprint, ttl_ms: NAMED_CALL_TTL_MS }
 }

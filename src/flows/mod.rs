@@ -12,8 +12,8 @@
 //! cancelling does not stop the provider's bill, `drains` reads the upstream to its end first.
 //!
 //! Limits: body and record sizes, cache sizes and times, `hold_slice_tokens`, `drains_max` and
-//! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max`, `diff_faces_max` and
-//! `centroid_statements_max` from `config::Limits`; requests and tokens per minute (`rates`); hashes
+//! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max`, `diff_faces_max`,
+//! `centroid_statements_max` and the `embedding_*_max` from `config::Limits`; requests and tokens per minute (`rates`); hashes
 //! of passwords, attempts to log in and what is kept of them (`passwords`, `throttle`); concurrency
 //! is bounded at the edge (`http`) and in the rooms below.
 //!
@@ -33,6 +33,7 @@ mod credits;
 pub mod demo;
 mod directory;
 pub mod drains;
+mod embeddings;
 mod estimate;
 mod face_stats;
 pub mod failure;
@@ -107,6 +108,7 @@ struct Inner {
     options: FlowOptions,
     drains: drains::Drains,
     centroid_turns: centroids::Turns,
+    embedder: embeddings::Embedder,
     files: compile::FileReader,
 }
 
@@ -173,10 +175,19 @@ impl Flows {
         let prices =
             prices::PriceBook::load(&platform.inner.db, catalog, options.markup_bps).await?;
         let drains = drains::Drains::new(options.drains_max, options.drain_timeout);
-        let centroid_turns = centroids::Turns::default();
+        let embedder = embeddings::Embedder::chosen(catalog);
         let files = compile::FileReader::new(&platform.inner.limits);
-        let inner =
-            Inner { platform, accounts, providers, prices, options, drains, centroid_turns, files };
+        let inner = Inner {
+            platform,
+            accounts,
+            providers,
+            prices,
+            options,
+            drains,
+            centroid_turns: centroids::Turns::default(),
+            embedder,
+            files,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::{Caller, Failure, Flows, centroids::blocking, resolve};
+use super::{Caller, Failure, Flows, centroids::blocking, resolve, trace::RequestTrace};
 use crate::{
     domain::{ErrorCode, FaceId, FaceName},
     faces::{
@@ -68,11 +68,23 @@ impl Flows {
     ///
     /// # Errors
     /// 422 for fewer than two usernames, too many, or one given twice; 404 for a face that is not
-    /// the caller's, 403 for one that the key does not allow; 503 while centroids are missing.
-    pub async fn diff_faces(&self, caller: &Caller, names: &str) -> Result<Value, Failure> {
+    /// the caller's, 403 for one that the key does not allow; 503 while centroids are missing. Where
+    /// a model's embeddings must be paid for: 402, 403 for a key that may not, and the provider's
+    /// failures.
+    ///
+    /// # Cancel safety
+    /// Dropped, what was made stays and the next request goes on from there. A call for embeddings
+    /// that was under way is charged its input, once its request went out.
+    pub async fn diff_faces(
+        &self,
+        caller: &Caller,
+        names: &str,
+        trace: &RequestTrace,
+    ) -> Result<Value, Failure> {
         let names = self.named_faces(caller, names).await?;
         let usernames = names.iter().map(|name| name.as_str().to_owned()).collect();
-        let rows = self.fresh_centroids(caller, &CentroidPart::ALL, Some(usernames)).await?;
+        let parts = &CentroidPart::ALL;
+        let rows = self.fresh_centroids(caller, parts, Some(usernames), trace).await?;
         let pairs = blocking(move || pairs_of(&names, rows)).await?;
         Ok(json!({"data": {"pairs": pairs}}))
     }
@@ -84,19 +96,25 @@ impl Flows {
     ///
     /// # Errors
     /// 404 when the face is not the caller's, 403 when the key does not allow it; 503 while
-    /// centroids are missing.
+    /// centroids are missing. Where a model's embeddings must be paid for, as
+    /// [`Flows::diff_faces`].
+    ///
+    /// # Cancel safety
+    /// Dropped, what was made stays and the next request goes on from there. A call for embeddings
+    /// that was under way is charged its input, once its request went out.
     pub async fn face_neighbours(
         &self,
         caller: &Caller,
         username: &str,
         query: NeighbourQuery,
+        trace: &RequestTrace,
     ) -> Result<Value, Failure> {
         let face = self.inner.platform.stored_face(caller, username).await?;
         let found = if face.formula.is_some() {
             Vec::new()
         } else {
             let allowed = caller.allowed_faces.clone();
-            let rows = self.fresh_centroids(caller, &[query.part], allowed).await?;
+            let rows = self.fresh_centroids(caller, &[query.part], allowed, trace).await?;
             blocking(move || neighbours_of(face.id, rows, query)).await?
         };
         let neighbours: Vec<Value> = found.iter().map(neighbour_json).collect();

@@ -23,6 +23,8 @@ mod compile_documents;
 #[cfg(test)]
 mod document;
 #[cfg(test)]
+mod embeddings;
+#[cfg(test)]
 mod error_bodies;
 #[cfg(test)]
 mod error_keys;
