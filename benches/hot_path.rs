@@ -7,8 +7,8 @@ use std::{collections::VecDeque, hint::black_box};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use faces::{
-    domain::{AccountId, ChargeRate, FaceId, NanoUsd, TokenPrices, Usage},
-    faces::{Persona, demo},
+    domain::{AccountId, ChargeRate, FaceId, FaceName, NanoUsd, TokenPrices, Usage},
+    faces::{Component, Facts, Formula, Operand, Persona, Primitive, demo},
     wire::{
         ChatStream, ChatStreamOptions, ProxyStream, ProxyStreamOptions, SseDecoder, UpstreamFormat,
         openai_chat::{ChatRequest, OpenAiEdit},
@@ -132,6 +132,38 @@ fn prompts(criterion: &mut Criterion) {
     });
 }
 
+/// A face of so many statements; of every three, one is also said by other faces, in other words.
+fn operand(name: &str, statements: usize) -> Option<Operand> {
+    let statement = |at: usize| {
+        let text = match at % 3 {
+            0 => format!("Walks to the harbour at {at} o'clock every single morning"),
+            1 => format!("{name} thinks that subject {} is worth an evening", at * 7 % 997),
+            _ => format!("Of the things called {name}{at} nobody else would ever speak"),
+        };
+        Primitive::new([Component::Beta, Component::Delta, Component::Epsilon][at % 3], text)
+    };
+    Some(Operand {
+        username: FaceName::parse(name).ok()?,
+        facts: Facts::default(),
+        primitives: (0..statements).map(statement).collect(),
+    })
+}
+
+/// What the first request to a combined face waits for; after that it is cached.
+fn formulas(criterion: &mut Criterion) {
+    let Ok(formula) = Formula::parse("(ann | bob) - cid") else { return };
+    let mut group = criterion.benchmark_group("formula of three faces");
+    group.sample_size(10);
+    for statements in [100, 1_000, 3_000] {
+        let operands = ["ann", "bob", "cid"].map(|name| operand(name, statements));
+        let Some(operands) = operands.into_iter().collect::<Option<Vec<_>>>() else { return };
+        group.bench_function(format!("{statements} statements each"), |bench| {
+            bench.iter(|| formula.evaluate(black_box(&operands)));
+        });
+    }
+    group.finish();
+}
+
 fn ledger(criterion: &mut Criterion) {
     let rate = ChargeRate {
         prices: TokenPrices { input_pico: 150_000, output_pico: 600_000, ..TokenPrices::default() },
@@ -148,5 +180,5 @@ fn ledger(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, streams, prompts, ledger);
+criterion_group!(benches, streams, prompts, formulas, ledger);
 criterion_main!(benches);

@@ -87,8 +87,8 @@ const POSTGRES_USAGE: &str = "INSERT INTO ledger_usage (hold_id, in_uncached, in
 const SHOWN: [(&str, &str); 2] = [
     (
         "sums",
-        "SELECT model, SUM(requests), SUM(cost) FROM usage_daily
-            WHERE account_id = {id} AND day >= 0 AND day <= 100000 GROUP BY model",
+        "SELECT model, SUM(requests), SUM(cost) FROM usage_margin
+            WHERE kind = 3 AND account_id = {id} AND day >= 0 AND day <= 100000 GROUP BY model",
     ),
     (
         "tail",
