@@ -77,6 +77,11 @@ bench-ledger:
 bench-usage CHARGES="10000000":
     USAGE_CHARGES={{CHARGES}} cargo bench -p faces --bench usage
 
+# Lists, usage and chat with 1,000 faces, 10,000 keys and 10 million charges on SQLite (half an hour)
+bench-scale *ARGS:
+    cargo build --release -p faces
+    benches/load/scale {{ARGS}}
+
 # Load comparison of direct, nginx and faces in one run (root gives pinning and a private network)
 bench-load *ARGS:
     benches/load/run {{ARGS}}
