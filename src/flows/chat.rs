@@ -210,7 +210,10 @@ fn persona_of(target: &Target, request: &ChatRequest) -> Option<Arc<str>> {
 }
 
 /// The whole text that goes before the caller's own system text.
-fn with_background(persona: Option<Arc<str>>, background: Option<String>) -> Option<Arc<str>> {
+pub(super) fn with_background(
+    persona: Option<Arc<str>>,
+    background: Option<String>,
+) -> Option<Arc<str>> {
     match (persona, background) {
         (persona, None) => persona,
         (None, Some(background)) => Some(background.into()),

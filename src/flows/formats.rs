@@ -10,7 +10,9 @@ use super::{
     call::{self, Reply},
     chat::{Question, Telling},
     chat_stream::ChatSession,
+    proxy::NativeQuestion,
     proxy_stream::ProxySession,
+    resolve::Target,
     trace::RequestTrace,
 };
 use crate::{
@@ -42,9 +44,19 @@ pub struct RetoldReply {
     pub retelling: Arc<Retelling>,
 }
 
+/// A request of another format that is run as a chat request.
+struct Retold {
+    asked: AsChat,
+    retelling: Retelling,
+    target: Target,
+    background: Option<String>,
+    idem: Option<IdemClaim>,
+}
+
 impl Flows {
     /// `POST /v1/messages`. A model that speaks the format gets the request as it is, with the persona
-    /// before its system text; for any other it is run as a chat request.
+    /// before its system text and its placeholders replaced; for any other it is run as a chat
+    /// request.
     ///
     /// # Errors
     /// As [`Flows::chat`]; 400 when the target has no equivalent for something that matters.
@@ -60,14 +72,20 @@ impl Flows {
     ) -> Result<MessagesReply, Failure> {
         let request = MessagesRequest::parse_lenient(body)?;
         let target = self.resolve(caller, request.model()).await?;
+        call::trace_target(trace, request.model(), &target.model);
+        if let Some(stored) = self.answered_before(caller, parts.idem.as_ref(), trace).await? {
+            return Ok(MessagesReply::Native(Reply::Replayed(stored)));
+        }
+        let (request, background) = self.expand(caller, &target, request).await?;
         if target.model.provider.format == UpstreamFormat::AnthropicMessages {
-            let reply =
-                Box::pin(self.native_messages(caller, request, target, parts, trace)).await?;
+            let question = NativeQuestion { request, target, background };
+            let reply = Box::pin(self.native_messages(caller, question, parts, trace)).await?;
             return Ok(MessagesReply::Native(reply));
         }
         let asked = messages::to_chat(&request, takes(&target.model))?;
         let retelling = Retelling::messages(&request);
-        self.retold(caller, asked, retelling, parts.idem, trace).await.map(MessagesReply::Retold)
+        let retold = Retold { asked, retelling, target, background, idem: parts.idem };
+        self.retold(caller, retold, trace).await.map(MessagesReply::Retold)
     }
 
     /// `POST /v1/responses`: run as a chat request.
@@ -84,8 +102,17 @@ impl Flows {
         idem: Option<IdemClaim>,
         trace: &RequestTrace,
     ) -> Result<RetoldReply, Failure> {
-        let (asked, retelling) = responses::to_chat(&body)?;
-        self.retold(caller, asked, retelling, idem, trace).await
+        let (AsChat { request, dropped }, retelling) = responses::to_chat(&body)?;
+        let target = self.resolve(caller, request.model()).await?;
+        call::trace_target(trace, request.model(), &target.model);
+        if let Some(stored) = self.answered_before(caller, idem.as_ref(), trace).await? {
+            let retelling = Arc::new(retelling);
+            return Ok(RetoldReply { reply: Reply::Replayed(stored), retelling });
+        }
+        let (request, background) = self.expand(caller, &target, request).await?;
+        let asked = AsChat { request, dropped };
+        let retold = Retold { asked, retelling, target, background, idem };
+        self.retold(caller, retold, trace).await
     }
 
     /// `POST /v1/messages/count_tokens`: counted by the provider with the persona, not billed.
@@ -101,8 +128,8 @@ impl Flows {
     ) -> Result<Bytes, Failure> {
         let request = MessagesRequest::parse_count_tokens(body)?;
         let target = self.resolve(caller, request.model()).await?;
-        let model = &target.model;
-        call::trace_target(trace, request.model(), model);
+        let model = Arc::clone(&target.model);
+        call::trace_target(trace, request.model(), &model);
         if model.provider.format != UpstreamFormat::AnthropicMessages {
             let message =
                 "Only the models of Anthropic's format count tokens: name one of them after the @.";
@@ -110,27 +137,21 @@ impl Flows {
             failure.code = ErrorCode::UnsupportedParameter;
             return Err(failure);
         }
-        let persona = target.persona(|| request.conversation_text());
-        let body = request.with_persona(&model.upstream_id, persona.as_deref());
-        self.forward_count(model, body, parts).await
+        let (request, background) = self.expand(caller, &target, request).await?;
+        let mut question = NativeQuestion { request, target, background };
+        let prompt = question.prompt();
+        let body = question.request.with_persona(&model.upstream_id, prompt.as_deref());
+        self.forward_count(&model, body, parts).await
     }
 
     async fn retold(
         &self,
         caller: &Caller,
-        asked: AsChat,
-        retelling: Retelling,
-        idem: Option<IdemClaim>,
+        retold: Retold,
         trace: &RequestTrace,
     ) -> Result<RetoldReply, Failure> {
-        let AsChat { request, dropped } = asked;
-        let retelling = Arc::new(retelling);
-        let target = self.resolve(caller, request.model()).await?;
-        call::trace_target(trace, request.model(), &target.model);
-        if let Some(stored) = self.answered_before(caller, idem.as_ref(), trace).await? {
-            return Ok(RetoldReply { reply: Reply::Replayed(stored), retelling });
-        }
-        let (request, background) = self.expand(caller, &target, request).await?;
+        let Retold { asked: AsChat { request, dropped }, target, background, idem, .. } = retold;
+        let retelling = Arc::new(retold.retelling);
         let face_id = target.face.as_ref().map(|face| face.id);
         let telling = Telling { retelling: Some(Arc::clone(&retelling)), dropped };
         let question = Question { request, target, background, face_id, idem, telling };

@@ -8,6 +8,7 @@ use super::{
     Caller, Failure, Flows,
     billing::{Billing, End},
     call::{self, Reply, ReplyNotes},
+    chat::with_background,
     estimate::Estimate,
     proxy_stream::{ProxyPlan, ProxySession},
     resolve::Target,
@@ -36,6 +37,22 @@ struct Native {
     asks_for_reasoning: bool,
     persona: Persona,
     parsed: Parsed,
+}
+
+/// A Messages request to a model of Anthropic's, resolved and with its placeholders replaced.
+pub(super) struct NativeQuestion {
+    pub(super) request: MessagesRequest,
+    pub(super) target: Target,
+    /// What stands after the persona: profiles of faces that the messages mention.
+    pub(super) background: Option<String>,
+}
+
+impl NativeQuestion {
+    /// The whole text that goes before the caller's own system text.
+    pub(super) fn prompt(&mut self) -> Option<Arc<str>> {
+        let persona = self.target.persona(|| self.request.conversation_text());
+        with_background(persona, self.background.take())
+    }
 }
 
 /// In whose name a native request is made; nobody's on the native proxies.
@@ -142,7 +159,8 @@ impl Flows {
     }
 
     /// Runs a Messages request on a model of Anthropic's: everything is relayed as it is, but for the
-    /// persona before the caller's system text and the `model` that the answer repeats.
+    /// persona before the caller's system text and the `model` that the answer repeats. Whether
+    /// it was answered before is the caller's to ask.
     ///
     /// # Errors
     /// As [`Flows::proxy_anthropic`].
@@ -152,18 +170,19 @@ impl Flows {
     pub(super) async fn native_messages(
         &self,
         caller: &Caller,
-        request: MessagesRequest,
-        target: Target,
+        mut question: NativeQuestion,
         parts: NativeParts,
         trace: &RequestTrace,
     ) -> Result<Reply<ProxySession>, Failure> {
+        let prompt = question.prompt();
+        let NativeQuestion { request, target, .. } = question;
         let persona = Persona {
             face_id: target.face.as_ref().map(|face| face.id),
-            prompt: target.persona(|| request.conversation_text()),
+            prompt,
             model_echo: Some(request.model().to_owned()),
         };
         let native = Native { persona, ..Native::anthropic(request, target.model) };
-        self.proxy(caller, native, parts, trace).await
+        self.run_native(caller, native, parts, trace).await
     }
 
     /// `POST /v1/anthropic/messages/count_tokens`: forwarded, not billed (the provider does not
@@ -217,15 +236,25 @@ impl Flows {
         &self,
         caller: &Caller,
         native: Native,
+        parts: NativeParts,
+        trace: &RequestTrace,
+    ) -> Result<Reply<ProxySession>, Failure> {
+        call::trace_target(trace, &native.model.id, &native.model);
+        if let Some(stored) = self.answered_before(caller, parts.idem.as_ref(), trace).await? {
+            return Ok(Reply::Replayed(stored));
+        }
+        self.run_native(caller, native, parts, trace).await
+    }
+
+    /// Holds, sends and reads the answer as far as [`Flows::chat`] says.
+    async fn run_native(
+        &self,
+        caller: &Caller,
+        native: Native,
         mut parts: NativeParts,
         trace: &RequestTrace,
     ) -> Result<Reply<ProxySession>, Failure> {
         let model = Arc::clone(&native.model);
-        let requested = native.persona.model_echo.as_deref().unwrap_or(&model.id);
-        call::trace_target(trace, requested, &model);
-        if let Some(stored) = self.answered_before(caller, parts.idem.as_ref(), trace).await? {
-            return Ok(Reply::Replayed(stored));
-        }
         let mut estimate = Estimate::new(
             &model,
             &native.bound,

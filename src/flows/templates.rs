@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::FaceName,
-    wire::openai_chat::{ChatRequest, Placeholders},
+    wire::{Placeholders, Templated},
 };
 
 /// Most faces that the messages of one request may mention: each brings a profile of up to
@@ -26,12 +26,12 @@ impl Flows {
     ///
     /// # Errors
     /// 422 that lists unknown faces (a foreign face is one), 403 when the key does not allow one.
-    pub(super) async fn expand(
+    pub(super) async fn expand<R: Templated>(
         &self,
         caller: &Caller,
         target: &Target,
-        request: ChatRequest,
-    ) -> Result<(ChatRequest, Option<String>), Failure> {
+        request: R,
+    ) -> Result<(R, Option<String>), Failure> {
         if !request.may_hold_placeholders() {
             return Ok((request, None));
         }
@@ -49,7 +49,7 @@ impl Flows {
         let request = request.with_placeholders(&names)?;
         let others =
             mentioned.iter().filter(|face| Some(&face.persona.face().username) != own.as_ref());
-        let conversation = request.conversation_text();
+        let conversation = request.conversation();
         let profiles: Vec<String> =
             others.filter_map(|face| face.persona.background(&conversation)).collect();
         let background = (!profiles.is_empty()).then(|| profiles.join("\n\n"));

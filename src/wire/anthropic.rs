@@ -13,6 +13,7 @@ use super::{
         body_text, conversation_text, message_list, optional_bool, positive, required,
         required_model, top_level,
     },
+    placeholders::{Templated, TextAt, content_texts, message_texts},
     raw::{self, Edit, RawObject},
     request_error::{JsonType, RequestError},
 };
@@ -201,6 +202,29 @@ impl MessagesRequest {
             edits.push(Edit::replace(raw::span(text, old.get()), tokens.to_string()));
         }
         raw::splice(text, edits)
+    }
+}
+
+impl Templated for MessagesRequest {
+    fn bytes(&self) -> &Bytes {
+        &self.body
+    }
+
+    fn texts(&self) -> Vec<TextAt<'_>> {
+        let mut texts = Vec::new();
+        if let Some(system) = self.fields().get("system") {
+            content_texts(system, false, &mut texts);
+        }
+        texts.extend(message_texts(&self.raw_messages()));
+        texts
+    }
+
+    fn conversation(&self) -> String {
+        self.conversation_text()
+    }
+
+    fn with_bytes(&self, body: Bytes) -> Result<Self, RequestError> {
+        Self::read(body, false)
     }
 }
 

@@ -4,9 +4,9 @@
 //! spliced as raw JSON ([`openai_chat`]), native Anthropic requests ([`anthropic`]), the
 //! translation OpenAI → Anthropic ([`translate`]), requests of the Messages and Responses formats as
 //! chat requests and their answers told back ([`messages`], [`responses`], [`Retelling`]), the
-//! readers of responses ([`ChatStream`],
-//! [`ProxyStream`], [`completion`], [`embeddings`]) with their one [`Meter`], upstream errors ([`upstream_error`])
-//! and the bodies of our own errors and lists ([`errors`], [`models`]).
+//! placeholders in messages ([`Placeholders`]), the readers of responses ([`ChatStream`],
+//! [`ProxyStream`], [`completion`], [`embeddings`]) with their one [`Meter`], upstream errors
+//! ([`upstream_error`]) and the bodies of our own errors and lists ([`errors`], [`models`]).
 //!
 //! What never happens here: I/O, async, clocks, prices, randomness. Everything is a function of
 //! its input; ids and times come in as arguments. No input panics, whoever sent it.
@@ -36,6 +36,7 @@ pub mod messages;
 mod meter;
 pub mod models;
 pub mod openai_chat;
+mod placeholders;
 mod raw;
 mod request_error;
 pub mod responses;
@@ -51,6 +52,8 @@ pub use bound::InputBound;
 pub use chat_body::AsChat;
 pub use fault::UpstreamFault;
 pub use meter::{FinishReason, Meter};
+pub use placeholders::Placeholders;
+pub(crate) use placeholders::Templated;
 pub use request_error::{JsonType, RequestError, RequestErrorKind};
 pub use retell::{Retelling, Teller};
 pub use sse::{SseDecoder, SseError, SseRecord};

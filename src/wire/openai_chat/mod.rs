@@ -5,14 +5,11 @@
 //! that fields nobody here knows pass untouched.
 
 mod parse;
-mod placeholders;
 mod splice;
 
 pub(crate) use parse::{
     body_text, message_list, optional_bool, positive, required, required_model, top_level,
 };
-
-pub use placeholders::Placeholders;
 
 use std::ops::Range;
 
@@ -20,6 +17,7 @@ use bytes::Bytes;
 
 use super::{
     bound::InputBound,
+    placeholders::{Templated, TextAt, message_texts},
     raw::{self, RawObject},
     request_error::RequestError,
 };
@@ -206,6 +204,24 @@ impl ChatRequest {
     pub(crate) fn raw_messages(&self) -> Vec<RawObject<'_>> {
         let text = self.text().get(self.messages.clone()).unwrap_or_default();
         serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+impl Templated for ChatRequest {
+    fn bytes(&self) -> &Bytes {
+        &self.body
+    }
+
+    fn texts(&self) -> Vec<TextAt<'_>> {
+        message_texts(&self.raw_messages())
+    }
+
+    fn conversation(&self) -> String {
+        self.conversation_text()
+    }
+
+    fn with_bytes(&self, body: Bytes) -> Result<Self, RequestError> {
+        Self::parse(body)
     }
 }
 

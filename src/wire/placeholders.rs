@@ -9,16 +9,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::ChatRequest;
-use crate::{
-    domain::FACE_NAME_CHARS_MAX,
-    wire::{
-        raw::{self, Edit, RawObject},
-        request_error::RequestError,
-    },
+use super::{
+    raw::{self, Edit, RawObject},
+    request_error::RequestError,
 };
+use crate::domain::FACE_NAME_CHARS_MAX;
 
 /// The placeholders of a request, each name once, in the order of their first place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,8 +37,8 @@ impl Placeholders {
     }
 }
 
-/// A text of a message.
-struct TextAt<'a> {
+/// A text in which placeholders are read.
+pub(crate) struct TextAt<'a> {
     literal: &'a RawValue,
     by_model: bool,
 }
@@ -51,23 +49,36 @@ enum Piece<'a> {
     Name { whole: &'a str, name: &'a str, is_escaped: bool },
 }
 
-impl ChatRequest {
+/// A request whose messages may mention faces.
+pub(crate) trait Templated: Sized {
+    /// The body as it came.
+    fn bytes(&self) -> &Bytes;
+
+    /// The texts in which placeholders are read: slices of [`Self::bytes`], none twice.
+    fn texts(&self) -> Vec<TextAt<'_>>;
+
+    /// The text of the user and assistant turns.
+    fn conversation(&self) -> String;
+
+    /// The same request with another body, checked again.
+    ///
+    /// # Errors
+    /// [`RequestError`] when the body is not one of such a request.
+    fn with_bytes(&self, body: Bytes) -> Result<Self, RequestError>;
+
     /// Whether there may be placeholders: a search of the bytes, for every request. Errs towards
     /// yes: `$` and `{` may be written as escapes.
-    #[must_use]
-    pub fn may_hold_placeholders(&self) -> bool {
+    fn may_hold_placeholders(&self) -> bool {
         [&b"${"[..], b"\\u0024", b"\\u007b", b"\\u007B"]
             .into_iter()
-            .any(|sign| memchr::memmem::find(self.body(), sign).is_some())
+            .any(|sign| memchr::memmem::find(self.bytes(), sign).is_some())
     }
 
-    /// Finds the placeholders of all messages.
-    #[must_use]
-    pub fn placeholders(&self) -> Placeholders {
+    /// Finds the placeholders of all texts.
+    fn placeholders(&self) -> Placeholders {
         let mut found = Placeholders::default();
         let mut by_model = Vec::new();
-        let messages = self.raw_messages();
-        for text in message_texts(&messages) {
+        for text in self.texts() {
             let Some(decoded) = raw::text(text.literal) else { continue };
             for piece in pieces(&decoded) {
                 match piece {
@@ -85,18 +96,14 @@ impl ChatRequest {
     }
 
     /// The same request with placeholders replaced by what they stand for; those of other names
-    /// stay. Escapes of what people wrote are resolved.
+    /// stay. Escapes of what people wrote are resolved. All other bytes stay as they are.
     ///
     /// # Errors
-    /// As [`ChatRequest::parse`]; none, for a request that passed it.
-    pub fn with_placeholders(
-        &self,
-        names: &BTreeMap<String, String>,
-    ) -> Result<Self, RequestError> {
-        let body = self.text();
-        let messages = self.raw_messages();
+    /// As [`Self::with_bytes`]; none, for a request that passed its checks.
+    fn with_placeholders(&self, names: &BTreeMap<String, String>) -> Result<Self, RequestError> {
+        let body = std::str::from_utf8(self.bytes()).unwrap_or_default();
         let mut edits = Vec::new();
-        for text in message_texts(&messages) {
+        for text in self.texts() {
             let Some(decoded) = raw::text(text.literal) else { continue };
             let replaced: String =
                 pieces(&decoded).map(|piece| piece.said(text.by_model, names)).collect();
@@ -105,7 +112,7 @@ impl ChatRequest {
                 edits.push(Edit::replace(at, raw::json_string(&replaced)));
             }
         }
-        Self::parse(raw::splice(body, edits))
+        self.with_bytes(raw::splice(body, edits))
     }
 }
 
@@ -120,29 +127,39 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// The texts of messages that hold something like a placeholder.
-fn message_texts<'a>(messages: &[RawObject<'a>]) -> Vec<TextAt<'a>> {
+/// The texts of messages; results of tools are data.
+pub(crate) fn message_texts<'a>(messages: &[RawObject<'a>]) -> Vec<TextAt<'a>> {
     let mut texts = Vec::new();
     for message in messages {
         let by_model = match message.text("role").as_deref() {
             Some("tool" | "function") => continue,
             role => role == Some("assistant"),
         };
-        let Some(content) = message.get("content") else { continue };
-        if raw::starts_with(content, b'"') {
-            texts.push(TextAt { literal: content, by_model });
-            continue;
-        }
-        for part in raw::elements(content).unwrap_or_default() {
-            let Ok(part) = RawObject::parse(part.get()) else { continue };
-            if part.text("type").as_deref() == Some("text")
-                && let Some(literal) = part.get("text")
-            {
-                texts.push(TextAt { literal, by_model });
-            }
+        if let Some(content) = message.get("content") {
+            content_texts(content, by_model, &mut texts);
         }
     }
     texts
+}
+
+/// The texts of a content: itself, or its parts of type `text`.
+pub(crate) fn content_texts<'a>(
+    content: &'a RawValue,
+    by_model: bool,
+    texts: &mut Vec<TextAt<'a>>,
+) {
+    if raw::starts_with(content, b'"') {
+        texts.push(TextAt { literal: content, by_model });
+        return;
+    }
+    for part in raw::elements(content).unwrap_or_default() {
+        let Ok(part) = RawObject::parse(part.get()) else { continue };
+        if part.text("type").as_deref() == Some("text")
+            && let Some(literal) = part.get("text")
+        {
+            texts.push(TextAt { literal, by_model });
+        }
+    }
 }
 
 /// Cuts a text at its placeholders.
@@ -198,6 +215,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::wire::{anthropic::MessagesRequest, openai_chat::ChatRequest};
 
     fn request(messages: &Value) -> ChatRequest {
         let body = json!({"model": "m", "messages": messages, "x": "${bob}"});
@@ -249,6 +267,38 @@ mod tests {
         let out = replaced(&messages);
         assert_eq!(out[1]["content"], "`\\${bob}` Bob ${ann} Ann \"A\" ${i}");
         assert_eq!(out[2], messages[2]);
+    }
+
+    #[test]
+    fn of_a_native_request_only_texts_are_read_and_every_other_byte_stays() {
+        let body = r#"{ "x":[1.0 ,"${bob}"],"system": [ {"type":"text" ,"text":"S ${ann} \u00e9","cache_control":{}} ],"max_tokens":9,
+            "model":"m", "messages":[ {"role":"user","content":[ {"type":"tool_result","tool_use_id":"t","content":"${bob}"},
+            {"type":"document","source":{"type":"text","data":"${bob}"}},{"text":"\\${x} ${bob}","type":"text"} ]},
+            {"role":"assistant","content":[{"type":"tool_use","id":"t","name":"n","input":{"a":"${bob}"}},{"type":"text","text":"${ann} ${i}"}]} ] }"#;
+        let request = MessagesRequest::parse(Bytes::from_static(body.as_bytes())).unwrap();
+        let found = request.placeholders();
+        assert_eq!(
+            (found.required, found.optional),
+            (vec!["ann".into(), "bob".into()], vec!["i".into()])
+        );
+        let names = [("bob", "B"), ("ann", "${bob}")];
+        let names = names.map(|(name, shown)| (name.to_owned(), shown.to_owned())).into();
+        let replaced = request.with_placeholders(&names).unwrap();
+        let expected = body
+            .replace(r#""S ${ann} \u00e9""#, r#""S ${bob} é""#)
+            .replace(r#""\\${x} ${bob}""#, r#""${x} B""#)
+            .replace(r#""${ann} ${i}""#, r#""${bob} ${i}""#);
+        assert_eq!(String::from_utf8_lossy(replaced.body()), expected);
+        assert!(replaced.input_bound().text_bytes < request.input_bound().text_bytes);
+        let system =
+            r#"{"model":"m","system":"${ann}","messages":[{"role":"user","content":"x"}]}"#;
+        let request =
+            MessagesRequest::parse_count_tokens(Bytes::from_static(system.as_bytes())).unwrap();
+        assert_eq!(request.placeholders().required, ["ann"]);
+        assert_eq!(
+            request.with_placeholders(&names).unwrap().body(),
+            &system.replace("${ann}", "${bob}")
+        );
     }
 
     #[test]
