@@ -15,7 +15,7 @@ use crate::{
 const SECRET: &str = "whsec_0123456789abcdef";
 const OLD_SECRET: &str = "whsec_an-older-secret";
 
-fn with_secrets() -> Builder {
+pub(crate) fn with_secrets() -> Builder {
     TestServer::builder().env("FACES_WEBHOOK_SECRETS", &format!("{OLD_SECRET},{SECRET}"))
 }
 
@@ -43,11 +43,22 @@ fn send(stage: &Stage, body: &str) -> Fetched {
 
 #[track_caller]
 fn send_signed(stage: &Stage, body: &str, signature: &str) -> Fetched {
+    event(body, signature).fetch(stage.server.address())
+}
+
+fn event(body: &str, signature: &str) -> Request {
     Request::new("POST", "/v1/billing/webhook")
         .header("content-type", "application/json")
         .header("faces-signature", signature)
         .body(body.as_bytes())
-        .fetch(stage.server.address())
+}
+
+/// Tells a server of [`with_secrets`] that an account has paid, as its payment provider does.
+#[track_caller]
+pub(crate) fn pay(server: &TestServer, account_id: &str, usd: &str) {
+    let body = succeeded("evt_paid", Some(account_id), usd, "pi_paid");
+    let answer = event(&body, &signature(SECRET, now_s(), &body)).fetch(server.address());
+    assert_eq!((answer.status, &answer.json()["outcome"]), (200, &json!("booked")));
 }
 
 fn succeeded(id: &str, account: Option<&str>, usd: &str, reference: &str) -> String {

@@ -75,13 +75,13 @@ impl Desk {
 }
 
 /// A part of a form: a field, or a file.
-enum Part<'a> {
+pub(crate) enum Part<'a> {
     Field(&'a str, &'a str),
     File(&'a str, &'a str, &'a [u8]),
 }
 use Part::{Field, File};
 
-fn form(path: &str, parts: &[Part<'_>]) -> Request {
+pub(crate) fn form(path: &str, parts: &[Part<'_>]) -> Request {
     let mut body = Vec::new();
     for part in parts {
         let (head, content) = match part {
