@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    document::Document,
     kit::{Dialect, Stage, error_of, json_request},
     support::{
         http::Request,
@@ -202,10 +203,24 @@ fn a_username_is_unique_and_words_of_the_path_are_reserved() {
     let error = error_of(&taken, Dialect::Faces);
     assert_eq!(error.code, "conflict");
     assert!(error.message.contains("alice"), "{}", error.message);
-    for word in ["attributes", "stats", "diff"] {
+    let operations = Document::of(&stage.server).operations();
+    let after = operations.iter().filter_map(|one| one.path.strip_prefix("/v1/faces/"));
+    let mut words: Vec<&str> = after.filter(|rest| !rest.starts_with('{')).collect();
+    words.sort_unstable();
+    assert_eq!(words, ["attributes", "diff", "stats"], "of every path, also a new one");
+    for word in words {
         let answer = stage.post("/v1/faces", &json!({"username": word}));
         assert_eq!(answer.status, 422, "{}", answer.text());
-        assert!(error_of(&answer, Dialect::Faces).message.contains(word));
+        let message = error_of(&answer, Dialect::Faces).message;
+        assert!(message.contains(&format!("`{word}` is a word of the API's paths")), "{message}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let face = json!({"username": word, "name": "A", "primitives": []});
+        std::fs::write(file.path(), face.to_string()).unwrap();
+        let path = file.path().display().to_string();
+        let import = ["admin", "face", "import", "--account", &stage.account.id, &path];
+        let refused = stage.server.command(&import);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && told.contains("a word of the API's paths"), "{told}");
     }
     // Another account has names of its own.
     let other = stage.server.account();
