@@ -174,7 +174,7 @@ pub struct Limits {
     #[arg(long, env = "FACES_COMPILE_CHUNKS_MAX", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub compile_chunks_max: u32,
 
-    /// Tries without a step forward after which a source stalls
+    /// Tries without a step forward after which a source stalls, or fails when its servers died of it
     #[arg(long, env = "FACES_COMPILE_ATTEMPTS_MAX", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub compile_attempts_max: u32,
 

@@ -394,6 +394,29 @@ fn a_server_that_is_killed_goes_on_where_it_was_and_pays_each_piece_once() {
 }
 
 #[test]
+fn a_text_that_the_server_dies_of_each_time_fails_and_its_owner_may_ask_again() {
+    let deadly = || Exchange::never().containing("PIECE-0").may_be_left();
+    let upstream = Upstream::start([deadly(), deadly()]);
+    let mut desk = Desk::scripted(&upstream, "10");
+    let id = desk.document(&paragraphs(1));
+    desk.step(&id, "make");
+    for count in 1..=2 {
+        upstream.wait_requests(count);
+        desk.server.kill();
+        desk.server.start_again();
+    }
+    let failed = desk.wait_status(&id, "failed");
+    let failure = failed["failure"].as_str().unwrap();
+    assert!(failure.contains("begun 2 times"), "{failure}");
+    assert_eq!(upstream.requests().len(), 2, "the third claim asks no model");
+    upstream.expect(extraction(0).containing("PIECE-0"));
+    desk.make(&id);
+    let rows = desk.server.ledger().wait_resolved(&desk.account, 3);
+    let paid = rows.iter().filter(|row| row.cost > Some(0)).count();
+    assert_eq!(paid, 1, "{rows:?}");
+}
+
+#[test]
 fn a_stop_waits_for_the_piece_and_the_next_start_goes_on() {
     let upstream = Upstream::start([
         gated(0, "piece").containing("PIECE-0"),

@@ -265,6 +265,39 @@ async fn a_lease_that_ran_out_goes_to_another_and_the_first_can_write_no_more(st
     assert!(claim_job(db, LEASE_MS).await.unwrap().is_some(), "its owner may be impatient");
 }
 
+async fn a_source_that_every_worker_dies_of_is_given_up(store: TestStore) {
+    let db = &store.db;
+    let account = some_account(db).await;
+    let face = some_face(db, account).await;
+    let source = insert_source(db, document(&face)).await.unwrap();
+    event(db, &source, MAKE).await;
+    // A lease in the past stands for a worker that died with it and reported nothing.
+    for attempts in 1..=3 {
+        let job = claim_job(db, -1).await.unwrap().unwrap();
+        assert_eq!((job.attempts, job.is_given_up(3)), (attempts, false));
+    }
+    // A step forward begins the count anew.
+    let job = claim_job(db, LEASE_MS).await.unwrap().unwrap();
+    assert!(job.is_given_up(3), "{job:?}");
+    plan_chunks(db, &job, 1, vec!["a".to_owned(), "b".to_owned()]).await.unwrap();
+    finish_chunk(db, &job, 1, 0, "{}".to_owned(), NanoUsd(1)).await.unwrap();
+    retry_job(db, &job, -1, true).await.unwrap();
+    for attempts in 2..=3 {
+        let job = claim_job(db, -1).await.unwrap().unwrap();
+        assert_eq!((job.attempts, job.is_given_up(3)), (attempts, false));
+    }
+    let job = claim_job(db, LEASE_MS).await.unwrap().unwrap();
+    assert!(job.is_given_up(3), "{job:?}");
+    end_job(db, &job, JobEnd::Fail("it broke off".to_owned())).await.unwrap();
+    let failed = find_source(db, account, source.id).await.unwrap().unwrap();
+    assert_eq!((failed.state, failed.chunks_completed), (CompileState::Failed, 1));
+    assert_eq!(failed.failure.as_deref(), Some("it broke off"));
+    assert_eq!(claim_job(db, -1).await.unwrap(), None, "nobody is given it any more");
+    event(db, &source, MAKE).await;
+    let again = claim_job(db, LEASE_MS).await.unwrap().unwrap();
+    assert_eq!((again.attempts, again.is_given_up(3)), (1, false), "its owner asks again");
+}
+
 async fn a_pause_is_seen_by_the_worker_and_can_be_taken_back(store: TestStore) {
     let db = &store.db;
     let account = some_account(db).await;
@@ -395,6 +428,7 @@ on_both_databases! {
     a_thread_keeps_its_messages_in_order_and_loses_no_turn,
     many_workers_never_hold_one_job_at_the_same_time,
     a_lease_that_ran_out_goes_to_another_and_the_first_can_write_no_more,
+    a_source_that_every_worker_dies_of_is_given_up,
     a_pause_is_seen_by_the_worker_and_can_be_taken_back,
     a_deleted_source_takes_exactly_its_own_primitives_with_it,
     a_face_takes_its_sources_and_their_jobs_with_it,

@@ -66,7 +66,8 @@ impl Beat {
 }
 
 impl Flows {
-    /// Works on a job until it is done, rests or has to be left to a later try.
+    /// Works on a job until it is done, rests or has to be left to a later try. One that its
+    /// workers died of before, as often as there may be tries, fails instead.
     ///
     /// # Cancel safety
     /// Dropped, its calls are cancelled as those of a client that leaves; the job is claimed again
@@ -74,9 +75,18 @@ impl Flows {
     pub(super) async fn run_job(&self, job: Job, stop: watch::Receiver<bool>) {
         let beat =
             Beat { signal: Cell::new(Some(job.signal)), stop, has_progressed: Cell::new(false) };
-        let ended = tokio::select! {
-            never = self.keep_lease(&job, &beat) => match never {},
-            ended = self.work(&job, &beat) => ended,
+        let attempts_max = self.inner.platform.inner.limits.compile_attempts_max;
+        let ended = if job.is_given_up(attempts_max) {
+            log::warn!(
+                target: "faces::flows",
+                "compiling {} is given up: no try of {attempts_max} came to an end", job.source_id
+            );
+            Err(Trouble::Fatal(given_up(attempts_max)))
+        } else {
+            tokio::select! {
+                never = self.keep_lease(&job, &beat) => match never {},
+                ended = self.work(&job, &beat) => ended,
+            }
         };
         if let Err(trouble) = ended
             && let Err(error) = self.leave(&job, &beat, trouble).await
@@ -393,6 +403,13 @@ pub(super) fn trouble_of_call(failure: Failure) -> Trouble {
         | ErrorKind::Unavailable
         | ErrorKind::Bug => Trouble::Passing(failure.message),
     }
+}
+
+/// Why a job failed that its workers died of.
+fn given_up(attempts_max: u32) -> String {
+    format!(
+        "The work was begun {attempts_max} times and broke off each time without a step forward: the server that was at it stopped or failed. Change the text, or ask again."
+    )
 }
 
 /// The pause before another try: doubled with each, at most 2^10 times the first.

@@ -36,6 +36,15 @@ pub struct Job {
     pub attempts: i64,
 }
 
+impl Job {
+    /// Whether `attempts_max` claims went by without a step forward and without a word: whoever
+    /// reports the last of them ends the job, so the workers must have died of it.
+    #[must_use]
+    pub fn is_given_up(&self, attempts_max: u32) -> bool {
+        self.attempts > i64::from(attempts_max)
+    }
+}
+
 /// What a job's owner wants of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobSignal {
@@ -143,7 +152,8 @@ async fn set_state(
 }
 
 /// Claims the job that has waited longest for `lease_ms`, if there is one to do now. Jobs of
-/// workers that did not extend their lease in time are among them.
+/// workers that did not extend their lease in time are among them; the claim itself counts as a try,
+/// so that a job that its workers die of is not claimed for ever ([`Job::is_given_up`]).
 ///
 /// # Errors
 /// [`StorageError::Unavailable`].
