@@ -1,4 +1,4 @@
-//! People: register, log in, stay logged in, and who they are.
+//! People: register, log in, stay logged in, change the password, and who they are.
 //!
 //! Whether an address has an account is told by a registration (its owner must learn it), never by
 //! a login: an unknown address and a wrong password get the same answer after the same work.
@@ -13,7 +13,7 @@ use super::{
     Caller, Failure, Platform,
     failure::Details,
     fields::Fields,
-    passwords::{Passwords, random},
+    passwords::{Passwords, internal, random},
     platform::refused,
     throttle::Throttle,
     tokens::{Login, Tokens},
@@ -102,7 +102,7 @@ impl Platform {
         }
         let fields = Fields::parse(body)?;
         let email = email_of(&fields)?;
-        let password = password_of(&fields)?;
+        let password = password_of(&fields, "password")?;
         let name = fields.line(&["name"], NAME_CHARS_MAX)?;
         let username = match fields.line(&["username"], WORD_CHARS_MAX)? {
             Some(text) => {
@@ -110,7 +110,7 @@ impl Platform {
             }
             None => None,
         };
-        self.check_password(&password)?;
+        self.check_password("password", &password)?;
         // Asked before the expensive part; the database decides at the end.
         self.check_free(&email, username.as_ref()).await?;
         let password_hash = identity.passwords.hash(password).await?;
@@ -126,18 +126,12 @@ impl Platform {
     pub async fn login(&self, address: IpAddr, body: &[u8]) -> Result<Value, Failure> {
         let fields = Fields::parse(body)?;
         let Credentials { email, password } =
-            Credentials { email: email_of(&fields)?, password: password_of(&fields)? };
+            Credentials { email: email_of(&fields)?, password: password_of(&fields, "password")? };
         let identity = &self.inner.identity;
         identity.throttle.attempt_login(address, &email, Instant::now())?;
         let known = logins::find_login_by_email(&self.inner.db, &email).await?;
-        // A password that is too long can't be right and is not hashed, whoever's it is.
-        let is_short = password.expose_secret().len() <= self.password_bytes_max();
-        let (password, hash) = match &known {
-            Some(login) if is_short => (password, Some(login.password_hash.clone())),
-            _ if is_short => (password, None),
-            _ => (SecretString::default(), None),
-        };
-        let is_right = identity.passwords.verify(password, hash).await?;
+        let hash = known.as_ref().map(|login| login.password_hash.clone());
+        let is_right = self.verify(password, hash).await?;
         match known {
             Some(login) if is_right => {
                 identity.throttle.succeeded(&email);
@@ -154,6 +148,47 @@ impl Platform {
     pub async fn refresh(&self, caller: &Caller) -> Result<Value, Failure> {
         let login = self.login_of(caller.account_id).await?;
         self.session(&login).await
+    }
+
+    /// `POST /auth/password` and `/v1/auth/password`, from `address`: another password for whoever
+    /// knows the current one. All login tokens end; the answer has a new one.
+    ///
+    /// # Errors
+    /// 401 when the current password is wrong or another was set at the same time; 422 for a new one
+    /// that is an easy guess; 429 after too many attempts, those to log in included; 503 when too
+    /// many passwords wait to be hashed.
+    ///
+    /// # Cancel safety
+    /// Dropped, the password may still be changed.
+    pub async fn change_password(
+        &self,
+        caller: &Caller,
+        address: IpAddr,
+        body: &[u8],
+    ) -> Result<Value, Failure> {
+        let fields = Fields::parse(body)?;
+        let current = password_of(&fields, "current_password")?;
+        let new = password_of(&fields, "new_password")?;
+        self.check_password("new_password", &new)?;
+        let identity = &self.inner.identity;
+        let login = self.login_of(caller.account_id).await?;
+        let email = EmailAddress::parse(&login.email)
+            .map_err(|rule| internal(&format!("the address of a login: {rule}")))?;
+        identity.throttle.attempt_login(address, &email, Instant::now())?;
+        if !self.verify(current, Some(login.password_hash)).await? {
+            return Err(Failure::new(ErrorCode::InvalidLogin, "The current password is wrong."));
+        }
+        identity.throttle.succeeded(&email);
+        let hash = identity.passwords.hash(new).await?;
+        let (id, epoch) = (login.account_id, login.token_epoch);
+        let changed = logins::replace_password(&self.inner.db, id, hash, epoch).await;
+        self.inner.directory.forget_login(id);
+        match changed {
+            Ok(login) => self.session(&login).await,
+            // The token that was sent is over, like all others of before.
+            Err(StorageError::Stale { .. }) => Err(refused()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// `GET /v1/auth/me`.
@@ -212,7 +247,7 @@ impl Platform {
         email: Option<EmailAddress>,
         password: SecretString,
     ) -> Result<LoginInfo, Failure> {
-        self.check_password(&password)?;
+        self.check_password("password", &password)?;
         let hash = self.inner.identity.passwords.hash(password).await?;
         let mut attempt = 1;
         let set = loop {
@@ -282,14 +317,23 @@ impl Platform {
         Ok(())
     }
 
-    fn check_password(&self, password: &SecretString) -> Result<(), Failure> {
+    /// Whether this is the password of that hash; the same work without one. A password that is too
+    /// long can't be right and is not hashed, whoever's it is.
+    async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, Failure> {
+        let is_short = password.expose_secret().len() <= self.password_bytes_max();
+        let (password, hash) =
+            if is_short { (password, hash) } else { (SecretString::default(), None) };
+        self.inner.identity.passwords.verify(password, hash).await
+    }
+
+    fn check_password(&self, field: &'static str, password: &SecretString) -> Result<(), Failure> {
         let faults = PasswordFault::all_of(password.expose_secret(), self.password_bytes_max());
         if faults.is_empty() {
             return Ok(());
         }
         let needs: Vec<&str> = faults.iter().map(|fault| fault.need()).collect();
         let mut failure =
-            Failure::invalid("password", format!("the password needs {}", needs.join(", ")));
+            Failure::invalid(field, format!("the password needs {}", needs.join(", ")));
         let words = faults.into_iter().map(PasswordFault::word).collect();
         failure.details = Some(Box::new(Details::Messages(words)));
         Err(failure)
@@ -347,9 +391,9 @@ fn email_of(fields: &Fields<'_>) -> Result<EmailAddress, Failure> {
     EmailAddress::parse(&text).map_err(|rule| Failure::invalid("email", rule))
 }
 
-fn password_of(fields: &Fields<'_>) -> Result<SecretString, Failure> {
+fn password_of(fields: &Fields<'_>, name: &'static str) -> Result<SecretString, Failure> {
     // Its length is judged by those who know whether it is a new one.
-    fields.required_text("password", usize::MAX).map(SecretString::from)
+    fields.required_text(name, usize::MAX).map(SecretString::from)
 }
 
 fn exists(field: &str, word: &'static str, text: &str) -> Failure {

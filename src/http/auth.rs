@@ -1,4 +1,4 @@
-//! `/auth/…` and `/v1/auth/…`: register, log in, refresh, who am I.
+//! `/auth/…` and `/v1/auth/…`: register, log in, refresh, another password, who am I.
 
 use std::future::Future;
 
@@ -20,9 +20,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/auth/register-email", "POST").route(web::post().to(register)))
         .service(resource("/auth/login", "POST").route(web::post().to(login)))
         .service(resource("/auth/refresh", "POST").route(web::post().to(refresh)))
+        .service(resource("/auth/password", "POST").route(web::post().to(change_password)))
         .service(resource("/v1/auth/register", "POST").route(web::post().to(register)))
         .service(resource("/v1/auth/login", "POST").route(web::post().to(login)))
         .service(resource("/v1/auth/refresh", "POST").route(web::post().to(refresh)))
+        .service(resource("/v1/auth/password", "POST").route(web::post().to(change_password)))
         .service(resource("/v1/auth/me", "GET").route(web::get().to(me)));
 }
 
@@ -85,6 +87,28 @@ async fn refresh(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse 
         state.flows.platform().refresh(&caller).await
     };
     private(json(&req, refreshed.await))
+}
+
+/// Change the password
+///
+/// Ends all login tokens; the answer has a new one. API keys stay.
+#[utoipa::path(post, path = "/v1/auth/password", tag = "Identity", operation_id = "change_password",
+    request_body = docs::PasswordChange,
+    responses((status = 200, description = "The new token.", body = docs::LoggedIn),
+        (status = 429, description = "Too many attempts.")),
+    extensions(("x-faces-access" = json!("user"))))]
+async fn change_password(
+    req: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> HttpResponse {
+    let address = peer::client_address(&req, &state.trusted_proxies);
+    let changed = async {
+        let caller = body::caller(&req, &state.flows, Access::User).await?;
+        let body = body::json_body(&req, payload, state.login_body_bytes_max).await?;
+        state.flows.platform().change_password(&caller, address, &body).await
+    };
+    private(json(&req, changed.await))
 }
 
 /// Read who is logged in

@@ -162,19 +162,8 @@ pub async fn set_password(
     db.in_transaction(LOGIN, move |tx| {
         let (password_hash, new) = (password_hash.clone(), new.clone());
         Box::pin(async move {
-            let epoch = Expr::col(account_login::Column::TokenEpoch).add(1_i64);
-            let updated = account_login::Entity::update_many()
-                .col_expr(account_login::Column::PasswordHash, Expr::value(password_hash.clone()))
-                .col_expr(account_login::Column::PasswordSetAt, Expr::value(now.0))
-                .col_expr(account_login::Column::TokenEpoch, epoch)
-                .filter(account_login::COLUMN.account_id.eq(id.0))
-                .exec(tx)
-                .await
-                .map_err(StorageError::on(LOGIN))?;
-            if updated.rows_affected == 1 {
-                let found = account_login::Entity::find_by_id(id.0).one(tx).await;
-                let found = found.map_err(StorageError::on(LOGIN))?.map(info_of);
-                return found.ok_or(StorageError::Missing { what: LOGIN });
+            if let Some(login) = write_password(tx, id, &password_hash, None, now).await? {
+                return Ok(login);
             }
             let account = account::Entity::find_by_id(id.0).one(tx).await;
             if account.map_err(StorageError::on(LOGIN))?.is_none() {
@@ -185,6 +174,53 @@ pub async fn set_password(
         })
     })
     .await
+}
+
+/// Gives a login another password and ends its tokens, if they are of this `epoch` still: then
+/// nobody has set a password since it was read.
+///
+/// # Errors
+/// [`StorageError::Stale`] when somebody has, or the login is gone.
+pub async fn replace_password(
+    db: &Db,
+    id: AccountId,
+    password_hash: String,
+    epoch: i64,
+) -> Result<LoginInfo, StorageError> {
+    let now = clock::now();
+    db.in_transaction(LOGIN, move |tx| {
+        let password_hash = password_hash.clone();
+        Box::pin(async move {
+            let written = write_password(tx, id, &password_hash, Some(epoch), now).await?;
+            written.ok_or(StorageError::Stale { what: LOGIN })
+        })
+    })
+    .await
+}
+
+/// The login afterwards; `None` when there is none (of this epoch).
+async fn write_password(
+    tx: &DatabaseTransaction,
+    id: AccountId,
+    password_hash: &str,
+    epoch: Option<i64>,
+    now: UnixMicros,
+) -> Result<Option<LoginInfo>, StorageError> {
+    let next = Expr::col(account_login::Column::TokenEpoch).add(1_i64);
+    let mut update = account_login::Entity::update_many()
+        .col_expr(account_login::Column::PasswordHash, Expr::value(password_hash))
+        .col_expr(account_login::Column::PasswordSetAt, Expr::value(now.0))
+        .col_expr(account_login::Column::TokenEpoch, next)
+        .filter(account_login::COLUMN.account_id.eq(id.0));
+    if let Some(epoch) = epoch {
+        update = update.filter(account_login::COLUMN.token_epoch.eq(epoch));
+    }
+    let updated = update.exec(tx).await.map_err(StorageError::on(LOGIN))?;
+    if updated.rows_affected == 0 {
+        return Ok(None);
+    }
+    let found = account_login::Entity::find_by_id(id.0).one(tx).await;
+    Ok(found.map_err(StorageError::on(LOGIN))?.map(info_of))
 }
 
 /// The secret of this name, the same for every server on the database: `fresh` when there was none.

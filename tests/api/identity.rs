@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-fn start(settings: &[(&str, &str)]) -> TestServer {
+pub(crate) fn start(settings: &[(&str, &str)]) -> TestServer {
     let with = |builder: Builder, (name, value): &(&str, &str)| builder.env(name, value);
     settings.iter().fold(TestServer::builder(), with).start()
 }
@@ -25,13 +25,13 @@ fn post(server: &TestServer, path: &str, body: &Value) -> Fetched {
     Request::post(path, body).fetch(server.address())
 }
 
-fn login(server: &TestServer, email: &str, password: &str) -> Fetched {
+pub(crate) fn login(server: &TestServer, email: &str, password: &str) -> Fetched {
     post(server, "/auth/login", &json!({"email": email, "password": password}))
 }
 
 /// Checks a session's whole shape; its token.
 #[track_caller]
-fn token_of(server: &TestServer, answer: &Fetched) -> String {
+pub(crate) fn token_of(server: &TestServer, answer: &Fetched) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let body = answer.json();
@@ -46,7 +46,7 @@ fn token_of(server: &TestServer, answer: &Fetched) -> String {
     token
 }
 
-fn me(server: &TestServer, token: &str) -> Fetched {
+pub(crate) fn me(server: &TestServer, token: &str) -> Fetched {
     Request::get("/v1/auth/me").bearer(token).fetch(server.address())
 }
 
@@ -381,6 +381,8 @@ fn a_login_may_all_that_a_key_may_and_a_key_is_no_login() {
         ("GET", "/v1/auth/me"),
         ("POST", "/auth/refresh"),
         ("POST", "/v1/auth/refresh"),
+        ("POST", "/auth/password"),
+        ("POST", "/v1/auth/password"),
         ("GET", "/v1/api-keys"),
         ("POST", "/v1/auth/api-keys"),
         ("PATCH", "/v1/api-keys/x"),

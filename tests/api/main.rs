@@ -61,6 +61,8 @@ mod mutations;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod password;
+#[cfg(test)]
 mod payments;
 #[cfg(test)]
 #[expect(dead_code, reason = "each test binary uses a part of the kit")]

@@ -180,6 +180,11 @@ fn real_answers_are_as_the_document_says() {
         if answer.status >= 400 {
             error_of(&answer, dialect_of(&operation.path));
         } else {
+            if operation.path.ends_with("/auth/password") {
+                // The token that asked is over.
+                owner.person.token = answer.json()["token"].as_str().expect("a token").to_owned();
+                server.plant_secret(&owner.person.token);
+            }
             seen.insert(name);
         }
     }
@@ -208,6 +213,9 @@ fn request(document: &Document, operation: &Operation, owner: &Owner) -> Request
         "/auth/register-email" => json!({"email": "other@example.org"}),
         path if path.ends_with("/auth/login") => {
             json!({"email": owner.person.email, "password": PASSWORD})
+        }
+        path if path.ends_with("/auth/password") => {
+            json!({"current_password": PASSWORD, "new_password": PASSWORD})
         }
         _ => return document.request(operation, &owner.ids()),
     };

@@ -6,8 +6,8 @@ use ::faces::{
         StorageError,
         accounts::{CreditSource, NewAccount, count_accounts, find_account},
         logins::{
-            NewLogin, find_login, find_login_by_email, is_username_taken, register, set_password,
-            shared_secret,
+            NewLogin, find_login, find_login_by_email, is_username_taken, register,
+            replace_password, set_password, shared_secret,
         },
         preferences::{PreferenceChange, Preferences, change_preferences, read_preferences},
     },
@@ -76,6 +76,24 @@ async fn a_new_password_is_another_epoch(store: TestStore) {
     assert!(matches!(nobody, Err(StorageError::Missing { what: "account" })), "{nobody:?}");
 }
 
+async fn a_password_is_replaced_by_whoever_saw_the_last_one(store: TestStore) {
+    let db = &store.db;
+    let id = register(db, account(), login("ada@x", "ada")).await.unwrap().account_id;
+    let other = register(db, account(), login("bob@x", "bob")).await.unwrap();
+    let replaced = replace_password(db, id, "second".to_owned(), 0).await.unwrap();
+    assert_eq!((replaced.token_epoch, replaced.password_hash.as_str()), (1, "second"));
+    assert_eq!(find_login(db, id).await.unwrap(), Some(replaced.clone()));
+    set_password(db, id, "third".to_owned(), None).await.unwrap();
+    for epoch in [0, 1, 3] {
+        let late = replace_password(db, id, "late".to_owned(), epoch).await;
+        assert!(matches!(late, Err(StorageError::Stale { .. })), "{late:?}");
+    }
+    let nobody = replace_password(db, AccountId::generate(), "x".to_owned(), 0).await;
+    assert!(matches!(nobody, Err(StorageError::Stale { .. })), "{nobody:?}");
+    assert_eq!(find_login(db, id).await.unwrap().unwrap().password_hash, "third");
+    assert_eq!(find_login(db, other.account_id).await.unwrap(), Some(other));
+}
+
 async fn all_who_ask_for_a_secret_get_the_first_one(store: TestStore) {
     let db = &store.db;
     let asked = (0..8_u8).map(|byte| shared_secret(db, "tokens", [byte; 32]));
@@ -113,6 +131,7 @@ async fn preferences_change_one_by_one(store: TestStore) {
 on_both_databases! {
     an_account_and_its_login_are_made_together_or_not_at_all,
     a_new_password_is_another_epoch,
+    a_password_is_replaced_by_whoever_saw_the_last_one,
     all_who_ask_for_a_secret_get_the_first_one,
     preferences_change_one_by_one,
 }

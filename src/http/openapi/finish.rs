@@ -28,6 +28,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("/v1/auth/register", "/auth/register-email"),
     ("/v1/auth/login", "/auth/login"),
     ("/v1/auth/refresh", "/auth/refresh"),
+    ("/v1/auth/password", "/auth/password"),
     ("/v1/auth/api-keys", "/v1/api-keys"),
     ("/v1/auth/api-keys/{key}", "/v1/api-keys/{key}"),
     ("/v1/models", "/v1/openai/models"),

@@ -27,6 +27,16 @@ pub struct Login {
     pub password: String,
 }
 
+/// Another password for whoever is logged in.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({"current_password": "Enchantress-of-9-numbers", "new_password": "Enchantress-of-10-numbers"}))]
+pub struct PasswordChange {
+    /// The password until now.
+    pub current_password: String,
+    /// The password from now on.
+    pub new_password: String,
+}
+
 /// A login token.
 #[derive(Debug, ToSchema)]
 pub struct LoggedIn {

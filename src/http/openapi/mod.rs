@@ -113,6 +113,7 @@ use crate::{
         super::auth::register,
         super::auth::login,
         super::auth::refresh,
+        super::auth::change_password,
         super::auth::me,
         super::preferences::read,
         super::preferences::update,
