@@ -286,3 +286,26 @@ fn texts_of_a_face_are_kept_shown_and_cleared() {
     let facts: Vec<&String> = forgotten["basic_facts"].as_object().unwrap().keys().collect();
     assert_eq!(facts, ["age"], "null forgets a fact");
 }
+
+#[test]
+fn the_bill_counts_a_formula_for_its_face_and_a_composite_for_its_first_operand() {
+    let stage = stage();
+    make(&stage, "mix", "ann | bob");
+    let asked = ["mix".to_owned(), format!("(bob | ann)@{OPENAI_MODEL}"), OPENAI_MODEL.to_owned()];
+    for model in asked {
+        assert_eq!(stage.post(COMPLETIONS, &chat(&model)).status, 200);
+    }
+    let usage = stage.get("/v1/billing/usage?group_by=model_iam_id").json();
+    let rows = usage["rows"].as_array().unwrap().iter();
+    let mut rows: Vec<(Value, Value)> =
+        rows.map(|row| (row["group_label"].clone(), row["group_key"].clone())).collect();
+    rows.sort_by_key(|(label, _)| label.to_string());
+    let uid = |face: &str| stage.get(&format!("/v1/faces/{face}")).json()["uid"].clone();
+    let expected = [
+        (json!("bob"), uid("bob")),
+        (json!("mix"), uid("mix")),
+        // A bare model is nobody's.
+        (Value::Null, Value::Null),
+    ];
+    assert_eq!(rows, expected, "{usage}");
+}
