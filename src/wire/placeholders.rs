@@ -18,6 +18,10 @@ use super::{
 };
 use crate::domain::FACE_NAME_CHARS_MAX;
 
+/// Most names that are found of each kind: each is looked up, and compared with every placeholder. More
+/// of people's are too many for any request; more of a model's are text.
+const NAMES_MAX: usize = 32;
+
 /// The placeholders of a request, each name once, in the order of their first place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placeholders {
@@ -83,7 +87,7 @@ pub(crate) trait Templated: Sized {
             for piece in pieces(&decoded) {
                 match piece {
                     Piece::Name { is_escaped: true, .. } => found.has_escapes |= !text.by_model,
-                    Piece::Name { name, .. } if text.by_model => by_model.push(name.to_owned()),
+                    Piece::Name { name, .. } if text.by_model => push_new(&mut by_model, name),
                     Piece::Name { name, .. } => push_new(&mut found.required, name),
                     Piece::Plain(_) => {}
                 }
@@ -203,7 +207,7 @@ fn first_name(text: &str) -> Option<(usize, &str)> {
 }
 
 fn push_new(names: &mut Vec<String>, name: &str) {
-    if !names.iter().any(|known| known == name) {
+    if names.len() < NAMES_MAX && !names.iter().any(|known| known == name) {
         names.push(name.to_owned());
     }
 }
@@ -299,6 +303,17 @@ mod tests {
             request.with_placeholders(&names).unwrap().body(),
             &system.replace("${ann}", "${bob}")
         );
+    }
+
+    #[test]
+    fn of_very_many_names_some_are_found() {
+        let text: String = (0..200_000).map(|number| format!("${{n{number}}}")).collect();
+        let turns = ["user", "assistant"].map(|role| json!({"role": role, "content": text}));
+        let found = request(&json!(turns)).placeholders();
+        assert_eq!((found.required.len(), found.required[31].as_str()), (NAMES_MAX, "n31"));
+        assert!(found.optional.is_empty(), "those that are found are people's, too");
+        let found = request(&json!([turns[1]])).placeholders();
+        assert_eq!((found.required.len(), found.optional.len()), (0, NAMES_MAX));
     }
 
     #[test]
