@@ -4,7 +4,7 @@
 //! and has an id; its content is still the provider's, so every field may be of any type, and what
 //! is not of its type counts as absent.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -113,7 +113,7 @@ struct Delta<'a> {
 #[derive(Deserialize)]
 pub(super) struct CallDelta<'a> {
     #[serde(default)]
-    pub(super) index: Option<u64>,
+    index: Option<u64>,
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -204,9 +204,42 @@ impl<'a> CallDelta<'a> {
         filled(self.function.as_ref()?.name).and_then(raw::text)
     }
 
+    /// Whether it begins a call after one of the same index: it has a name, and another id or, where
+    /// nothing can follow, arguments of its own. Servers that tell the id or name again with each
+    /// piece, or a new id, do neither.
+    fn begins_after(&self, call: &Call) -> bool {
+        if self.name().is_none() {
+            return false;
+        }
+        let has_other_id = !call.id.is_empty() && self.id().is_some_and(|id| id != call.id);
+        let has_own = || self.arguments().is_some_and(|piece| piece.get().starts_with("\"{"));
+        has_other_id || (has_own() && call.is_whole())
+    }
+
     /// A piece of the arguments: a JSON string, not empty.
     pub(super) fn arguments(&self) -> Option<&'a RawValue> {
         filled(self.function.as_ref()?.arguments)
+    }
+}
+
+/// Numbers the calls of a stream as they begin. Their index tells them apart, but a few servers give
+/// all calls the same one, or none.
+#[derive(Debug, Default)]
+pub(super) struct CallNumbers(BTreeMap<u64, u64>);
+
+impl CallNumbers {
+    /// The number of the call that a piece belongs to, a new one where it begins another than the
+    /// `calls` so far.
+    pub(super) fn of(&mut self, delta: &CallDelta<'_>, calls: &BTreeMap<u64, Call>) -> u64 {
+        let index = delta.index.unwrap_or(0);
+        if let Some(number) = self.0.get(&index)
+            && !calls.get(number).is_some_and(|call| delta.begins_after(call))
+        {
+            return *number;
+        }
+        let number = u64::try_from(calls.len()).unwrap_or(u64::MAX);
+        self.0.insert(index, number);
+        number
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     domain::{ErrorCode, Usage},
     wire::{
         FinishReason,
-        chat_answer::{Call, CallDelta, Chunk, Said},
+        chat_answer::{Call, CallDelta, CallNumbers, Chunk, Said},
         errors::{self, ErrorBody},
         raw, retell, sse,
     },
@@ -30,6 +30,7 @@ pub(in crate::wire) struct MessagesTeller {
     open: Option<(Block, u64)>,
     blocks: u64,
     calls: BTreeMap<u64, Call>,
+    numbers: CallNumbers,
     /// Text that came while a call was open.
     late_text: String,
     /// Bytes that are kept here.
@@ -59,6 +60,7 @@ impl MessagesTeller {
             open: None,
             blocks: 0,
             calls: BTreeMap::new(),
+            numbers: CallNumbers::default(),
             late_text: String::new(),
             kept_bytes: 0,
             finish: FinishReason::Stop,
@@ -182,7 +184,7 @@ impl MessagesTeller {
     }
 
     fn call(&mut self, delta: &CallDelta<'_>, out: &mut BytesMut) {
-        let index = delta.index.unwrap_or(0);
+        let index = self.numbers.of(delta, &self.calls);
         let call = self.calls.entry(index).or_default();
         self.kept_bytes += call.add(delta);
         if self.open.is_some_and(|(open, _)| open == Block::Tool(index)) {

@@ -306,6 +306,56 @@ fn blocks_never_overlap_however_calls_do() {
 }
 
 #[test]
+fn calls_of_one_index_or_none_stay_apart() {
+    let whole = |id: Value, arguments: &str| {
+        json!({"id": id, "type": "function",
+        "function": {"name": "tide", "arguments": arguments}})
+    };
+    for (deltas, expected) in [
+        // All at once, without an index.
+        (
+            vec![
+                json!({"tool_calls": [whole(json!("c0"), "{\"a\":1}"), whole(json!("c1"), "{\"b\":2}")]}),
+            ],
+            vec![r#"{"a":1}"#, r#"{"b":2}"#],
+        ),
+        // One after the other, of one index.
+        (
+            vec![begun(0, "c0", ""), piece(0, "{}"), begun(0, "c1", ""), piece(0, "{\"b\":2}")],
+            vec!["{}", r#"{"b":2}"#],
+        ),
+        // Without ids.
+        (
+            vec![
+                json!({"tool_calls": [whole(Value::Null, "{\"a\":1}")]}),
+                json!({"tool_calls": [whole(json!(""), "{\"b\":2}")]}),
+            ],
+            vec![r#"{"a":1}"#, r#"{"b":2}"#],
+        ),
+        // Name and id again with each piece, or a new id each time: one call.
+        (
+            vec![
+                begun(0, "c0", "{\"a\":"),
+                begun(0, "c0", "{\"b\":"),
+                begun(0, "c0", "1}}"),
+                begun(0, "c0", ""),
+            ],
+            vec![r#"{"a":{"b":1}}"#],
+        ),
+        (
+            vec![
+                begun(0, "c0", "{"),
+                json!({"tool_calls": [{"index": 0, "id": "c9", "function": {"arguments": "}"}}]}),
+            ],
+            vec!["{}"],
+        ),
+    ] {
+        let events = told(&chunks(&deltas, "tool_calls"));
+        assert_eq!(blocks(&events), expected, "{deltas:?}");
+    }
+}
+
+#[test]
 fn a_failure_ends_the_stream_and_nothing_follows() {
     let mut teller = MessagesTeller::new("alice");
     let mut out = BytesMut::new();

@@ -9,7 +9,7 @@ use crate::{
     domain::{ErrorCode, Usage},
     wire::{
         FinishReason,
-        chat_answer::{Call, CallDelta, Chunk, Said},
+        chat_answer::{Call, CallDelta, CallNumbers, Chunk, Said},
         errors::ErrorBody,
         raw, retell, sse,
     },
@@ -32,6 +32,7 @@ pub(in crate::wire) struct ResponsesTeller {
     sequence: u64,
     items: Vec<Item>,
     calls: BTreeMap<u64, Call>,
+    numbers: CallNumbers,
     kept_bytes: usize,
     finish: FinishReason,
     /// Why the answer was cut off.
@@ -57,7 +58,7 @@ enum Kind {
 }
 
 impl ResponsesTeller {
-    pub(in crate::wire) const fn new(echo: Echo) -> Self {
+    pub(in crate::wire) fn new(echo: Echo) -> Self {
         Self {
             echo,
             tail: String::new(),
@@ -66,6 +67,7 @@ impl ResponsesTeller {
             sequence: 0,
             items: Vec::new(),
             calls: BTreeMap::new(),
+            numbers: CallNumbers::default(),
             kept_bytes: 0,
             finish: FinishReason::Stop,
             exhausted: None,
@@ -199,7 +201,7 @@ impl ResponsesTeller {
     }
 
     fn call(&mut self, delta: &CallDelta<'_>, out: &mut BytesMut) {
-        let index = delta.index.unwrap_or(0);
+        let index = self.numbers.of(delta, &self.calls);
         let is_it = |item: &Item| matches!(item.kind, Kind::Call(of) if of == index);
         let place = self.items.iter().position(is_it);
         if place.is_some_and(|place| self.items[place].done.is_some()) {

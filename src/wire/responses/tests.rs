@@ -278,6 +278,26 @@ fn calls_may_be_open_side_by_side() {
 }
 
 #[test]
+fn calls_of_one_index_or_none_stay_apart() {
+    let deltas = [
+        begun(0, "c0", "{\"a\":1}"),
+        begun(0, "c1", ""),
+        piece(0, "{\"b\":2}"),
+        json!({"tool_calls": [{"id": "c2", "function": {"name": "ebb", "arguments": "{}"}}]}),
+    ];
+    let events = told(&chunks(&deltas, "tool_calls"));
+    let output = &events.last().unwrap()["response"]["output"];
+    let shown = |at: usize| {
+        let of = |name: &str| output[at][name].as_str().unwrap_or_default().to_owned();
+        [of("call_id"), of("name"), of("arguments")].join(" ")
+    };
+    assert_eq!(
+        [shown(0), shown(1), shown(2)],
+        ["c0 tide {\"a\":1}", "c1 tide {\"b\":2}", "c2 ebb {}"]
+    );
+}
+
+#[test]
 fn a_failure_is_told_twice_and_nothing_follows() {
     let (_, _, retelling) = try_translate(&with(json!({}))).unwrap();
     let mut teller = retelling.teller();
