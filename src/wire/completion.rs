@@ -108,8 +108,13 @@ fn read_openai(
         Some((_, old)) => edits.push(Edit::replace(raw::span(text, old.get()), model)),
         None => missing = format!("\"model\":{model},"),
     }
-    if object.get("id").is_none() && !object.0.iter().any(|(key, _)| key == "id") {
-        missing.insert_str(0, &format!("\"id\":{},", raw::json_string(&options.fallback_id)));
+    let id = raw::json_string(&options.fallback_id);
+    match object.0.iter().find(|(key, _)| key == "id") {
+        Some((_, told)) if matches!(told.get(), "null" | "\"\"") => {
+            edits.push(Edit::replace(raw::span(text, told.get()), id));
+        }
+        Some(_) => {}
+        None => missing.insert_str(0, &format!("\"id\":{id},")),
     }
     if let Some(start) = text.find('{').filter(|_| !missing.is_empty()) {
         edits.push(Edit::insert(start + 1, missing));

@@ -32,6 +32,16 @@ fn an_openai_body_passes_with_the_clients_model() {
 }
 
 #[test]
+fn an_openai_body_without_an_id_gets_one() {
+    for told in ["", "\"id\":null,", "\"id\":\"\","] {
+        let body = OPENAI.replace("\"id\":\"c-1\",", told);
+        let completion = read_text(UpstreamFormat::OpenAiChat, &body).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&completion.body).unwrap();
+        assert_eq!(read["id"], "chatcmpl-fallback", "{told}");
+    }
+}
+
+#[test]
 fn a_body_cut_anywhere_is_a_fault() {
     let anthropic = r#"{"id":"msg_1","type":"message","content":[],"stop_reason":"end_turn"}"#;
     for (format, body) in
