@@ -24,6 +24,9 @@ use crate::domain::FaceName;
 pub const FORMULA_CHARS_MAX: usize = 1_000;
 /// Most different faces in one formula: each is loaded and compared.
 pub const FORMULA_OPERANDS_MAX: usize = 16;
+/// Most places where a face may stand in one formula: at each, the sets so far are compared with
+/// that face's, which takes seconds where both are large.
+pub const FORMULA_PLACES_MAX: usize = 64;
 /// Most brackets inside one another.
 pub const FORMULA_DEPTH_MAX: usize = 32;
 
@@ -108,14 +111,15 @@ impl Formula {
     ///
     /// # Errors
     /// [`FormulaError`] with the column of the first fault, also at the limits
-    /// ([`FORMULA_CHARS_MAX`], [`FORMULA_OPERANDS_MAX`], [`FORMULA_DEPTH_MAX`]).
+    /// ([`FORMULA_CHARS_MAX`], [`FORMULA_OPERANDS_MAX`], [`FORMULA_PLACES_MAX`],
+    /// [`FORMULA_DEPTH_MAX`]).
     pub fn parse(text: &str) -> Result<Self, FormulaError> {
         if text.chars().count() > FORMULA_CHARS_MAX {
             let message = format!("a formula has at most {FORMULA_CHARS_MAX} characters");
             return Err(FormulaError { column: FORMULA_CHARS_MAX + 1, message });
         }
-        let mut parser =
-            Parser { characters: text.chars().collect(), at: 0, depth: 0, operands: Vec::new() };
+        let characters = text.chars().collect();
+        let mut parser = Parser { characters, at: 0, depth: 0, places: 0, operands: Vec::new() };
         let root = parser.combined(0)?;
         parser.skip_space();
         match parser.peek() {
@@ -168,6 +172,7 @@ struct Parser {
     characters: Vec<char>,
     at: usize,
     depth: usize,
+    places: usize,
     operands: Vec<FaceName>,
 }
 
@@ -235,6 +240,11 @@ impl Parser {
             return Err(self.fault("a face's username must stand before `-`"));
         }
         let face = FaceName::parse(&name).map_err(|error| self.fault(&error.to_string()))?;
+        if self.places == FORMULA_PLACES_MAX {
+            let message = format!("a formula has at most {FORMULA_PLACES_MAX} usernames");
+            return Err(self.fault(&message));
+        }
+        self.places += 1;
         if !self.operands.contains(&face) {
             if self.operands.len() == FORMULA_OPERANDS_MAX {
                 let message = format!("a formula names at most {FORMULA_OPERANDS_MAX} faces");

@@ -60,8 +60,8 @@ pub use fields::{
     FaceFields, NAME_CHARS_MAX, TOOL_CHARS_MAX,
 };
 pub use formula::{
-    FORMULA_CHARS_MAX, FORMULA_DEPTH_MAX, FORMULA_OPERANDS_MAX, Formula, FormulaError, Operator,
-    Term,
+    FORMULA_CHARS_MAX, FORMULA_DEPTH_MAX, FORMULA_OPERANDS_MAX, FORMULA_PLACES_MAX, Formula,
+    FormulaError, Operator, Term,
 };
 pub use import::{FaceImport, ImportLimits, parse_primitives};
 pub use primitive::{Component, ComponentCounts, Primitive, WEIGHT_MAX};

@@ -40,7 +40,10 @@ fn operators_bind_as_in_python_and_from_left_to_right() {
 fn a_fault_is_told_with_its_column() {
     let deep = format!("{}a{}", "(".repeat(33), ")".repeat(33));
     let many = (0..17).map(|number| format!("f{number}")).collect::<Vec<_>>().join("|");
+    let long = format!("a{}", " - b".repeat(64));
+    assert!(Formula::parse(&long[..long.len() - 4]).is_ok());
     for (text, column, word) in [
+        (long.as_str(), 257, "at most 64 usernames"),
         ("", 1, "username"),
         ("  ", 3, "username"),
         ("a |", 4, "username"),
