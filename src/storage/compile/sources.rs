@@ -241,7 +241,8 @@ pub async fn list_sources(
     .await
 }
 
-/// The ids of a face's sources of both kinds whose text is not in the face yet, oldest first.
+/// The ids of a face's sources of both kinds whose text is not in the face yet, oldest first. One
+/// without a text (an interview that nobody has answered) is left out.
 ///
 /// # Errors
 /// [`StorageError::Unavailable`].
@@ -252,7 +253,8 @@ pub async fn pending_sources(
 ) -> Result<Vec<SourceId>, StorageError> {
     db.read(WHAT, move |db| async move {
         let sql = "SELECT id FROM compile_source
-            WHERE face_id = $1 AND account_id = $2 AND state <> 'synced' ORDER BY id";
+            WHERE face_id = $1 AND account_id = $2 AND state <> 'synced' AND token_count > 0
+            ORDER BY id";
         let rows = all(db.reader(), sql, [face_id.0.into(), account_id.0.into()]).await?;
         let id = |row: &QueryResult| row.try_get::<Uuid>("", "id").map(SourceId);
         rows.iter().map(id).collect::<Result<_, DbErr>>().map_err(StorageError::on(WHAT))

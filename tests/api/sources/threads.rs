@@ -21,6 +21,20 @@ const ANSWERS: [&str; 3] =
     ["I always get up at five.", "I value honesty above all.", "I build wooden ships."];
 
 #[test]
+fn a_face_is_synced_though_an_interview_of_it_has_no_answer() {
+    let desk = Desk::offline();
+    let sync = || desk.post("/v1/faces/ann/sync", &json!({}));
+    let thread = desk.post("/v1/faces/ann/compile/threads", &json!({}));
+    assert_eq!(thread.status, 201, "{}", thread.text());
+    assert_eq!(sync().json()["status"], "synced", "nothing can be made of a question");
+    let text = json!({"model": "ann", "content": "I value honesty above all."});
+    let document = desk.post("/v1/compile/documents", &text).json();
+    let synced = sync().json();
+    assert_eq!(synced["data"][0]["document_id"], document["document_id"], "{synced}");
+    assert_eq!(synced["data"].as_array().map(Vec::len), Some(1), "{synced}");
+}
+
+#[test]
 fn an_interview_without_a_model_asks_its_questions_in_turn() {
     let desk = Desk::offline();
     let made = desk.post("/v1/faces/ann/compile/threads", &json!({}));
