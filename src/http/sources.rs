@@ -236,7 +236,8 @@ async fn read(
 #[utoipa::path(patch, path = "/v1/compile/threads/{id}", tag = "Compile", operation_id = "update_thread",
     params(("id" = String, Path, description = "The thread's id.")),
     request_body = docs::ThreadChange,
-    responses((status = 200, description = "The thread.", body = docs::Thread)),
+    responses((status = 200, description = "The thread.", body = docs::Thread),
+        (status = 409, description = "Others keep adding messages to it.")),
     extensions(("x-faces-access" = json!("admin"))))]
 async fn update(
     req: HttpRequest,

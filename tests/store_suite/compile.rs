@@ -191,11 +191,13 @@ async fn a_thread_keeps_its_messages_in_order_and_loses_no_turn(store: TestStore
     let thread = NewSource { kind: SourceKind::Thread, messages, ..document(&face) };
     let id = insert_source(db, thread).await.unwrap().id;
     let turn = vec![message("user", "Alice."), message("assistant", "And?")];
-    let append = || append_messages(db, account, id, 1, turn.clone(), 3);
-    let after = append().await.unwrap();
+    let append = |seen| append_messages(db, account, id, seen, turn.clone(), 3);
+    let after = append((1, 1)).await.unwrap();
     assert_eq!((after.version, after.token_count), (2, 3));
-    let again = append().await;
-    assert!(matches!(again, Err(StorageError::Stale { .. })), "{again:?}");
+    for seen in [(1, 1), (2, 1), (1, 3)] {
+        let again = append(seen).await;
+        assert!(matches!(again, Err(StorageError::Stale { .. })), "{seen:?}: {again:?}");
+    }
     let said: Vec<String> =
         list_messages(db, id).await.unwrap().into_iter().map(|one| one.content).collect();
     assert_eq!(said, ["Who are you?", "Alice.", "And?"]);
@@ -204,6 +206,11 @@ async fn a_thread_keeps_its_messages_in_order_and_loses_no_turn(store: TestStore
     assert_eq!(thread_lengths(db, Vec::new()).await.unwrap(), []);
     let replaced = (vec![message("user", "Only this.")], 4);
     let edit = SourceEdit { messages: Some(replaced), ..SourceEdit::default() };
+    let of_old = SourceEdit { of_version: Some(1), ..edit.clone() };
+    let refused = edit_source(db, account, id, of_old).await;
+    assert!(matches!(refused, Err(StorageError::Stale { .. })), "{refused:?}");
+    assert_eq!(list_messages(db, id).await.unwrap().len(), 3, "the turn is still there");
+    let edit = SourceEdit { of_version: Some(2), ..edit };
     assert_eq!(edit_source(db, account, id, edit).await.unwrap().token_count, 4);
     assert_eq!(list_messages(db, id).await.unwrap(), [message("user", "Only this.")]);
 }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    documents::FACE_FIELDS, interview, label_field, missing, no_source, quota::QuotaState,
-    read_object, render, text_field, tokens_of,
+    FACE_TRIES, documents::FACE_FIELDS, interview, label_field, missing, no_source,
+    quota::QuotaState, read_object, render, text_field, tokens_of,
 };
 use crate::{
     domain::{ErrorCode, SourceId, compile::SourceKind},
@@ -120,8 +120,9 @@ impl Flows {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let (db, account) = (&self.inner.platform.inner.db, caller.account_id);
         let tokens = tokens_of_person(&messages);
+        let seen = (thread.version, count);
         let kept =
-            storage_compile::append_messages(db, account, thread.id, count, added, tokens).await;
+            storage_compile::append_messages(db, account, thread.id, seen, added, tokens).await;
         let thread = match kept {
             Ok(thread) => thread,
             Err(StorageError::Stale { .. }) => {
@@ -163,13 +164,13 @@ impl Flows {
         let thread = self.source(caller, SourceKind::Thread, id).await?;
         let tokens = tokens_of_person(&messages);
         let edit = SourceEdit { messages: Some((messages, tokens)), ..SourceEdit::default() };
-        self.edit_thread(caller, &thread, edit).await
+        self.edit_thread(caller, &thread, edit).await?.ok_or_else(changing)
     }
 
     /// `PATCH /v1/compile/threads/{id}`: another label, or another speaker that is the face.
     ///
     /// # Errors
-    /// 404, 403, 422.
+    /// 404, 403, 422; 409 when others keep adding messages at the same time.
     pub async fn update_thread(
         &self,
         caller: &Caller,
@@ -179,15 +180,22 @@ impl Flows {
         let fields = read_object(body)?;
         let label = label_field(&fields)?;
         let speaker = text_field(&fields, &["face_speaker"])?.map(str::trim);
-        let thread = self.source(caller, SourceKind::Thread, id).await?;
-        let mut edit = SourceEdit { label, ..SourceEdit::default() };
-        if let Some(speaker) = speaker {
-            let messages = spoken_by(speaker, self.messages_of(&thread).await?)?;
-            let tokens = tokens_of_person(&messages);
-            edit.messages = Some((messages, tokens));
-            edit.face_speaker = Some(Some(speaker.to_owned()));
+        for _ in 0..FACE_TRIES {
+            let thread = self.source(caller, SourceKind::Thread, id).await?;
+            let mut edit = SourceEdit { label: label.clone(), ..SourceEdit::default() };
+            if let Some(speaker) = speaker {
+                let messages = spoken_by(speaker, self.messages_of(&thread).await?)?;
+                let tokens = tokens_of_person(&messages);
+                // A message that comes in between must not be lost.
+                edit.of_version = Some(thread.version);
+                edit.messages = Some((messages, tokens));
+                edit.face_speaker = Some(Some(speaker.to_owned()));
+            }
+            if let Some(edited) = self.edit_thread(caller, &thread, edit).await? {
+                return Ok(edited);
+            }
         }
-        self.edit_thread(caller, &thread, edit).await
+        Err(changing())
     }
 
     /// `GET /v1/compile/threads` and its like under a face: oldest first, with a cursor, without
@@ -357,18 +365,20 @@ impl Flows {
         personas::face_from_row(row.ok_or_else(|| no_source(SourceKind::Thread))?)
     }
 
+    /// The thread afterwards; `None` when the edit was made from another version.
     async fn edit_thread(
         &self,
         caller: &Caller,
         thread: &SourceRow,
         edit: SourceEdit,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Option<Value>, Failure> {
         let db = &self.inner.platform.inner.db;
         match storage_compile::edit_source(db, caller.account_id, thread.id, edit).await {
             Ok(thread) => {
                 let messages = self.messages_of(&thread).await?;
-                self.whole_thread(caller, &thread, &messages).await
+                self.whole_thread(caller, &thread, &messages).await.map(Some)
             }
+            Err(StorageError::Stale { .. }) => Ok(None),
             Err(StorageError::Missing { .. }) => Err(no_source(SourceKind::Thread)),
             Err(error) => Err(error.into()),
         }
@@ -416,6 +426,13 @@ fn spoken_by(speaker: &str, messages: Vec<MessageRow>) -> Result<Vec<MessageRow>
     }
     let assign = |one: MessageRow| message(is_face(&one), one.content, one.name);
     Ok(messages.into_iter().map(assign).collect())
+}
+
+fn changing() -> Failure {
+    Failure::new(
+        ErrorCode::Conflict,
+        "This thread is being changed by other requests at the same time. Try again.",
+    )
 }
 
 /// Estimated tokens of what is compiled.

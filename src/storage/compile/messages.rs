@@ -43,17 +43,17 @@ pub async fn list_messages(db: &Db, id: SourceId) -> Result<Vec<MessageRow>, Sto
     .await
 }
 
-/// Adds messages to a thread that has `count_expected`, and sets the tokens of what is compiled
-/// now. The thread's text is another one then: what was extracted is dropped.
+/// Adds messages to a thread that has `count_expected` in this version, and sets the tokens of what
+/// is compiled now. The thread's text is another one then: what was extracted is dropped.
 ///
 /// # Errors
 /// [`StorageError::Missing`] when the account has no such thread, [`StorageError::Stale`] when
-/// others have added messages in between.
+/// others have added or replaced messages in between.
 pub async fn append_messages(
     db: &Db,
     account_id: AccountId,
     id: SourceId,
-    count_expected: i64,
+    (version, count_expected): (i64, i64),
     messages: Vec<MessageRow>,
     token_count: i64,
 ) -> Result<SourceRow, StorageError> {
@@ -65,7 +65,8 @@ pub async fn append_messages(
             let sql = "SELECT COUNT(*) AS n FROM compile_message WHERE source_id = $1";
             let counted = one(tx, sql, [id.0.into()]).await?;
             let count = counted.map(|row| row.try_get::<i64>("", "n")).transpose();
-            if count.map_err(StorageError::on(WHAT))? != Some(count_expected) {
+            let count = count.map_err(StorageError::on(WHAT))?;
+            if source.version != version || count != Some(count_expected) {
                 return Err(StorageError::Stale { what: "thread" });
             }
             sources::forget_extraction(tx, &source, CompileEvent::Edit, now).await?;

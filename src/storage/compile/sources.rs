@@ -102,6 +102,8 @@ pub struct NewSource {
 /// What of a source becomes another; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceEdit {
+    /// The version that the edit was made from; `None` for whatever there is.
+    pub of_version: Option<i64>,
     /// For people.
     pub label: Option<String>,
     /// A document's text with its estimated tokens.
@@ -324,7 +326,8 @@ pub async fn count_sources(
 /// face stays until the next sync.
 ///
 /// # Errors
-/// [`StorageError::Missing`] when the account has no such source.
+/// [`StorageError::Missing`] when the account has no such source, [`StorageError::Stale`] when the
+/// edit was made from another version.
 pub async fn edit_source(
     db: &Db,
     account_id: AccountId,
@@ -336,6 +339,9 @@ pub async fn edit_source(
         let edit = edit.clone();
         Box::pin(async move {
             let source = lock(tx, account_id, id).await?;
+            if edit.of_version.is_some_and(|version| version != source.version) {
+                return Err(StorageError::Stale { what: WHAT });
+            }
             if edit.changes_the_text() {
                 forget_extraction(tx, &source, CompileEvent::Edit, now).await?;
             }
