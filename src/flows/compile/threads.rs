@@ -137,7 +137,8 @@ impl Flows {
         self.turn(caller, &thread, &asked).await
     }
 
-    /// `PATCH /v1/compile/threads/{id}/messages`: replaces all of them.
+    /// `PATCH /v1/compile/threads/{id}/messages`: replaces all of them. The same ones again change
+    /// nothing.
     ///
     /// # Errors
     /// 404, 403, 422.
@@ -162,12 +163,16 @@ impl Flows {
         let read = given.iter().enumerate().map(|(index, one)| self.read_message(index, one));
         let messages = read.collect::<Result<Vec<_>, _>>()?;
         let thread = self.source(caller, SourceKind::Thread, id).await?;
-        let tokens = tokens_of_person(&messages);
-        let edit = SourceEdit { messages: Some((messages, tokens)), ..SourceEdit::default() };
+        let mut edit = SourceEdit::default();
+        if !says_the_same(&messages, &self.messages_of(&thread).await?) {
+            let tokens = tokens_of_person(&messages);
+            edit.messages = Some((messages, tokens));
+        }
         self.edit_thread(caller, &thread, edit).await?.ok_or_else(changing)
     }
 
-    /// `PATCH /v1/compile/threads/{id}`: another label, or another speaker that is the face.
+    /// `PATCH /v1/compile/threads/{id}`: another label, or another speaker that is the face. The
+    /// speaker that is the face already changes nothing.
     ///
     /// # Errors
     /// 404, 403, 422; 409 when others keep adding messages at the same time.
@@ -184,12 +189,15 @@ impl Flows {
             let thread = self.source(caller, SourceKind::Thread, id).await?;
             let mut edit = SourceEdit { label: label.clone(), ..SourceEdit::default() };
             if let Some(speaker) = speaker {
-                let messages = spoken_by(speaker, self.messages_of(&thread).await?)?;
-                let tokens = tokens_of_person(&messages);
-                // A message that comes in between must not be lost.
-                edit.of_version = Some(thread.version);
-                edit.messages = Some((messages, tokens));
-                edit.face_speaker = Some(Some(speaker.to_owned()));
+                let before = self.messages_of(&thread).await?;
+                let messages = spoken_by(speaker, before.clone())?;
+                if !says_the_same(&messages, &before) {
+                    let tokens = tokens_of_person(&messages);
+                    // A message that comes in between must not be lost.
+                    edit.of_version = Some(thread.version);
+                    edit.messages = Some((messages, tokens));
+                    edit.face_speaker = Some(Some(speaker.to_owned()));
+                }
             }
             if let Some(edited) = self.edit_thread(caller, &thread, edit).await? {
                 return Ok(edited);
@@ -426,6 +434,14 @@ fn spoken_by(speaker: &str, messages: Vec<MessageRow>) -> Result<Vec<MessageRow>
     }
     let assign = |one: MessageRow| message(is_face(&one), one.content, one.name);
     Ok(messages.into_iter().map(assign).collect())
+}
+
+/// Whether nobody says anything else in the one than in the other.
+fn says_the_same(left: &[MessageRow], right: &[MessageRow]) -> bool {
+    let is_same = |(left, right): (&MessageRow, &MessageRow)| {
+        left.role == right.role && left.content == right.content && left.name == right.name
+    };
+    left.len() == right.len() && left.iter().zip(right).all(is_same)
 }
 
 fn changing() -> Failure {

@@ -35,6 +35,32 @@ fn a_face_is_synced_though_an_interview_of_it_has_no_answer() {
 }
 
 #[test]
+fn a_thread_that_stays_as_it_is_stays_in_its_face_and_costs_nothing_again() {
+    let desk = Desk::offline();
+    let text = b"Bob: Who are you?\nAnn: I build wooden ships.";
+    let file = crate::sources::File("talk.txt", "text/plain", text);
+    let made = desk.upload(&[crate::sources::Field("type", "thread"), file]).json();
+    let path = format!("{THREADS}/{}", made["thread_id"].as_str().unwrap());
+    wait_for("a thread that is synced", BOUND, || {
+        let synced = desk.post(&format!("{path}/sync"), &json!({})).json();
+        (synced["synced"] == true).then_some(())
+    });
+    let charged = desk.get(&path)["tokens_charged"].clone();
+    let messages = desk.get(&path)["messages"].clone();
+    for (path, body) in [
+        (path.clone(), json!({"face_speaker": "ANN"})),
+        (format!("{path}/messages"), json!({"messages": messages})),
+    ] {
+        let patched = desk.patch(&path, &body);
+        assert_eq!(patched.status, 200, "{}", patched.text());
+        let patched = patched.json();
+        assert_eq!((&patched["synced"], &patched["tokens_charged"]), (&json!(true), &charged));
+    }
+    let patched = desk.patch(&path, &json!({"face_speaker": "Bob"})).json();
+    assert_eq!((&patched["synced"], &patched["face_speaker"]), (&json!(false), &json!("Bob")));
+}
+
+#[test]
 fn an_interview_without_a_model_asks_its_questions_in_turn() {
     let desk = Desk::offline();
     let made = desk.post("/v1/faces/ann/compile/threads", &json!({}));
