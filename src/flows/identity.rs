@@ -144,9 +144,15 @@ impl Platform {
     /// `POST /auth/refresh` and `/v1/auth/refresh`: a new token for a valid one.
     ///
     /// # Errors
-    /// 401 when the login is gone, 503 when the database can't be asked.
+    /// 401 when the login is gone or another password has ended the token, 503 when the database
+    /// can't be asked.
     pub async fn refresh(&self, caller: &Caller) -> Result<Value, Failure> {
         let login = self.login_of(caller.account_id).await?;
+        // The epoch that let the caller in may be a cached one: a token that is over must not
+        // become one of the new epoch.
+        if caller.login_epoch != Some(login.token_epoch) {
+            return Err(refused());
+        }
         self.session(&login).await
     }
 
@@ -228,6 +234,7 @@ impl Platform {
         Ok(Caller {
             account_id: login.account_id,
             key_id: None,
+            login_epoch: Some(login.epoch),
             allowed_faces: None,
             allowed_models: None,
             budget: None,
@@ -418,7 +425,7 @@ mod tests {
 
     const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    async fn platform(path: std::path::PathBuf) -> Platform {
+    async fn platform(path: std::path::PathBuf, limits: Limits) -> Platform {
         let db = Db::open(DbOptions {
             url: DatabaseUrl::Sqlite(path),
             connections_max: 2,
@@ -427,20 +434,21 @@ mod tests {
             migrate: true,
             role: DbRole::Server,
         });
-        let limits = Limits { password_memory_kib: 64, password_passes: 1, ..Limits::default() };
+        let limits = Limits { password_memory_kib: 64, password_passes: 1, ..limits };
         let options = IdentityOptions { takes_registrations: true, ..IdentityOptions::default() };
         let catalog = Arc::new(Catalog::load(CatalogOptions::default()).unwrap());
         let plans = Plans::default();
         Platform::new(db.await.unwrap(), catalog, limits, plans, options)
     }
 
+    fn body(email: &str, password: &str) -> Vec<u8> {
+        json!({"email": email, "password": password}).to_string().into_bytes()
+    }
+
     #[tokio::test]
     async fn an_unknown_address_costs_the_same_work_as_a_wrong_password() {
         let place = tempfile::tempdir().unwrap();
-        let platform = platform(place.path().join("faces.db")).await;
-        let body = |email: &str, password: &str| {
-            json!({"email": email, "password": password}).to_string().into_bytes()
-        };
+        let platform = platform(place.path().join("faces.db"), Limits::default()).await;
         platform.register(HOST, &body("ada@x", "Right-one-1")).await.unwrap();
         let verified = || platform.inner.identity.passwords.verified.load(Ordering::Relaxed);
         assert_eq!(verified(), 0);
@@ -458,5 +466,21 @@ mod tests {
             assert_eq!(verified(), number, "{email} {password}");
         }
         platform.login(HOST, &body("ADA@X", "Right-one-1")).await.unwrap();
+    }
+    #[tokio::test]
+    async fn a_token_that_a_new_password_has_ended_is_not_refreshed_into_a_valid_one() {
+        let place = tempfile::tempdir().unwrap();
+        let limits = Limits { cache_ttl_ms: 60_000, ..Limits::default() };
+        let platform = platform(place.path().join("faces.db"), limits).await;
+        let session = platform.register(HOST, &body("ada@x", "Right-one-1")).await.unwrap();
+        let token = session["token"].as_str().unwrap();
+        let caller = platform.authenticate(None, Some(token)).await.unwrap();
+        platform.refresh(&caller).await.unwrap();
+        // Another server sets the password: this one still believes the epoch that it has read.
+        let hash = "another".to_owned();
+        logins::set_password(&platform.inner.db, caller.account_id, hash, None).await.unwrap();
+        let caller = platform.authenticate(None, Some(token)).await.unwrap();
+        let refused = platform.refresh(&caller).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Unauthenticated);
     }
 }

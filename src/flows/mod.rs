@@ -148,6 +148,8 @@ pub struct Caller {
     pub account_id: AccountId,
     /// The key that was used; `None` for a login.
     pub key_id: Option<KeyId>,
+    /// The token epoch of a login's token; `None` for a key.
+    pub login_epoch: Option<i64>,
     /// Usernames that the key may use; `None` is all.
     pub allowed_faces: Option<Vec<String>>,
     /// Models that the key may use; `None` is all.
@@ -214,6 +216,7 @@ impl Caller {
         Self {
             account_id: key.account_id,
             key_id: Some(key.id),
+            login_epoch: None,
             allowed_faces: key.allowed_faces.clone(),
             allowed_models: key.allowed_models.clone(),
             budget,

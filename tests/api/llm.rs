@@ -65,6 +65,7 @@ impl House {
         let caller = Caller {
             account_id: account["id"].as_str().unwrap().parse().unwrap(),
             key_id: None,
+            login_epoch: None,
             allowed_faces: None,
             allowed_models: None,
             budget: None,

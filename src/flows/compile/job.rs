@@ -268,6 +268,7 @@ impl Flows {
             return Ok(Caller {
                 account_id: job.account_id,
                 key_id: None,
+                login_epoch: None,
                 allowed_faces: None,
                 allowed_models: None,
                 budget: None,
