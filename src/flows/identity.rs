@@ -227,7 +227,13 @@ impl Platform {
     /// Checks a login token.
     pub(super) async fn authenticate_login(&self, token: &str) -> Result<Caller, Failure> {
         let login = self.tokens().await?.read(token, clock::now()).ok_or_else(refused)?;
-        let epoch = self.inner.directory.token_epoch(login.account_id).await?;
+        let directory = &self.inner.directory;
+        let mut epoch = directory.token_epoch(login.account_id).await?;
+        // A token that this signature covers is never ahead of the database: the cache is behind.
+        if epoch < Some(login.epoch) {
+            directory.forget_login(login.account_id);
+            epoch = directory.token_epoch(login.account_id).await?;
+        }
         if epoch != Some(login.epoch) {
             return Err(refused());
         }
@@ -482,5 +488,23 @@ mod tests {
         let caller = platform.authenticate(None, Some(token)).await.unwrap();
         let refused = platform.refresh(&caller).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn a_login_with_a_new_password_is_believed_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let limits = Limits { cache_ttl_ms: 60_000, ..Limits::default() };
+        let platform = platform(place.path().join("faces.db"), limits).await;
+        let session = platform.register(HOST, &body("ada@x", "Right-one-1")).await.unwrap();
+        let old = session["token"].as_str().unwrap();
+        let id = platform.authenticate(None, Some(old)).await.unwrap().account_id;
+        // Another server sets the password; this one has the old epoch in memory.
+        let hash = platform.inner.identity.passwords.hash("Other-one-1".into()).await.unwrap();
+        logins::set_password(&platform.inner.db, id, hash, None).await.unwrap();
+        let session = platform.login(HOST, &body("ada@x", "Other-one-1")).await.unwrap();
+        let new = session["token"].as_str().unwrap();
+        assert_eq!(platform.authenticate(None, Some(new)).await.unwrap().account_id, id);
+        let refused = platform.authenticate(None, Some(old)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Unauthenticated, "and the old token is over");
     }
 }
