@@ -127,18 +127,31 @@ impl Platform {
         let fields = Fields::parse(body)?;
         let Credentials { email, password } =
             Credentials { email: email_of(&fields)?, password: password_of(&fields, "password")? };
-        let identity = &self.inner.identity;
-        identity.throttle.attempt_login(address, &email, Instant::now())?;
-        let known = logins::find_login_by_email(&self.inner.db, &email).await?;
-        let hash = known.as_ref().map(|login| login.password_hash.clone());
-        let is_right = self.verify(password, hash).await?;
-        match known {
-            Some(login) if is_right => {
-                identity.throttle.succeeded(&email);
+        let throttle = &self.inner.identity.throttle;
+        throttle.attempt_login(address, &email, Instant::now())?;
+        match self.check_login(&email, password).await {
+            Ok(Some(login)) => {
+                throttle.succeeded(&email);
                 self.session(&login).await
             }
-            _ => Err(Failure::new(ErrorCode::InvalidLogin, "Invalid email or password")),
+            Ok(None) => Err(Failure::new(ErrorCode::InvalidLogin, "Invalid email or password")),
+            Err(failure) => {
+                throttle.not_checked(&email);
+                Err(failure)
+            }
         }
+    }
+
+    /// The login of this address, if this is its password.
+    async fn check_login(
+        &self,
+        email: &EmailAddress,
+        password: SecretString,
+    ) -> Result<Option<LoginInfo>, Failure> {
+        let known = logins::find_login_by_email(&self.inner.db, email).await?;
+        let hash = known.as_ref().map(|login| login.password_hash.clone());
+        let is_right = self.verify(password, hash).await?;
+        Ok(known.filter(|_| is_right))
     }
 
     /// `POST /auth/refresh` and `/v1/auth/refresh`: a new token for a valid one.
@@ -181,7 +194,8 @@ impl Platform {
         let email = EmailAddress::parse(&login.email)
             .map_err(|rule| internal(&format!("the address of a login: {rule}")))?;
         identity.throttle.attempt_login(address, &email, Instant::now())?;
-        if !self.verify(current, Some(login.password_hash)).await? {
+        let verified = self.verify(current, Some(login.password_hash)).await;
+        if !verified.inspect_err(|_| identity.throttle.not_checked(&email))? {
             return Err(Failure::new(ErrorCode::InvalidLogin, "The current password is wrong."));
         }
         identity.throttle.succeeded(&email);
@@ -506,5 +520,31 @@ mod tests {
         assert_eq!(platform.authenticate(None, Some(new)).await.unwrap().account_id, id);
         let refused = platform.authenticate(None, Some(old)).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Unauthenticated, "and the old token is over");
+    }
+
+    #[tokio::test]
+    async fn a_login_that_the_server_could_not_check_is_no_failure() {
+        let place = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            password_hashes_max: 1,
+            password_queue_max: 0,
+            login_failures_per_account_max: 2,
+            ..Limits::default()
+        };
+        let platform = platform(place.path().join("faces.db"), limits).await;
+        platform.register(HOST, &body("ada@x", "Right-one-1")).await.unwrap();
+        let login = |password| {
+            let (platform, body) = (&platform, body("ada@x", password));
+            async move { platform.login(HOST, &body).await.map_err(|failure| failure.code) }
+        };
+        let busy = platform.inner.identity.passwords.place().await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(login("Right-one-1").await.unwrap_err(), ErrorCode::Overloaded);
+        }
+        drop(busy);
+        for _ in 0..2 {
+            assert_eq!(login("Wrong-one-1").await.unwrap_err(), ErrorCode::InvalidLogin);
+        }
+        assert_eq!(login("Right-one-1").await.unwrap_err(), ErrorCode::TooManyAttempts);
     }
 }

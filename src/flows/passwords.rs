@@ -131,7 +131,9 @@ impl Passwords {
     }
 
     /// A place in the queue, and when it is its turn one among those that run.
-    async fn place(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Failure> {
+    pub(super) async fn place(
+        &self,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Failure> {
         let full = || {
             Failure::new(
                 ErrorCode::Overloaded,

@@ -82,6 +82,15 @@ impl Throttle {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).remove(&subject_of(email));
     }
 
+    /// Takes back an attempt whose password nobody could look at, so that a server that was busy
+    /// or without its database has locked nobody out. The address' attempt stays.
+    pub(super) fn not_checked(&self, email: &EmailAddress) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut count) = counts.get_mut(&subject_of(email)) {
+            count.attempts = count.attempts.saturating_sub(1);
+        }
+    }
+
     /// Counts an attempt to register.
     ///
     /// # Errors
