@@ -10,17 +10,19 @@ use ipnet::IpNet;
 pub(super) fn client_address(req: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
     let peer = req.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let values = req.headers().get_all("x-forwarded-for");
-    let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    // A client can put bytes that are no text before what a proxy adds to the same line: left out,
+    // an earlier line of the client's would count as the proxy's word.
+    let texts: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     client_of(peer, &texts, trusted)
 }
 
-fn client_of(peer: IpAddr, forwarded: &[&str], trusted: &[IpNet]) -> IpAddr {
+fn client_of(peer: IpAddr, forwarded: &[impl AsRef<str>], trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| {
         let address = address.to_canonical();
         trusted.iter().any(|network| network.contains(&address))
     };
     let mut client = peer.to_canonical();
-    for text in forwarded.iter().rev().flat_map(|value| value.rsplit(',')) {
+    for text in forwarded.iter().rev().flat_map(|value| value.as_ref().rsplit(',')) {
         if !is_trusted(client) {
             break;
         }
@@ -65,5 +67,18 @@ mod tests {
         check("10.0.0.1", &["10.0.0.3, 10.0.0.2"], &trusted, "10.0.0.3");
         check("10.0.0.1", &["6.6.6.6, nonsense"], &trusted, "10.0.0.1");
         check("10.0.0.1", &["6.6.6.6, , 10.0.0.2"], &trusted, "10.0.0.2");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nothing() {
+        use actix_web::{http::header::HeaderValue, test::TestRequest};
+        let own = HeaderValue::from_bytes(b"\xff, 1.2.3.4").unwrap();
+        let req = TestRequest::default()
+            .peer_addr("10.0.0.1:5".parse().unwrap())
+            .append_header(("x-forwarded-for", "6.6.6.6"))
+            .append_header(("x-forwarded-for", own))
+            .to_http_request();
+        let client = client_address(&req, &["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(client.to_string(), "1.2.3.4");
     }
 }
