@@ -16,6 +16,7 @@ use crate::domain::{AccountId, NanoUsd, clock};
 
 const EVENT: &str = "an event of a payment";
 const OTHER_EVENT: &str = "a different event with this id";
+const REFUND: &str = "a refund of this payment";
 const OTHER_PAYMENT: &str = "a payment with this reference and another amount";
 
 /// What happened to a payment.
@@ -154,7 +155,8 @@ async fn known_event(
 /// for this account. `None` when there is no such payment.
 ///
 /// # Errors
-/// [`StorageError::Conflict`] when the payment has another amount or was booked for another account.
+/// [`StorageError::Conflict`] when the payment has another amount, was booked for another account, or
+/// was given back before it was booked.
 ///
 /// # Cancel safety
 /// Dropping the future does not stop it; a repeat answers the same.
@@ -168,12 +170,14 @@ pub async fn claim_payment(
     db.in_transaction(EVENT, move |tx| {
         let payment_ref = payment_ref.clone();
         Box::pin(async move {
-            let paid = billing_event::Entity::find()
+            let events = billing_event::Entity::find()
                 .filter(billing_event::COLUMN.payment_ref.eq(payment_ref.clone()))
-                .filter(billing_event::COLUMN.kind.eq(PaymentEventKind::Succeeded.as_str()))
                 .all(tx)
                 .await
                 .map_err(StorageError::on(EVENT))?;
+            let (paid, refunds): (Vec<_>, Vec<_>) = events
+                .into_iter()
+                .partition(|event| event.kind == PaymentEventKind::Succeeded.as_str());
             let mine = |event: &&billing_event::Model| {
                 event.account_id.is_none_or(|owner| owner == account_id.0)
             };
@@ -181,7 +185,12 @@ pub async fn claim_payment(
             if paid.amount != amount.0 {
                 return Err(StorageError::Conflict { what: OTHER_PAYMENT });
             }
-            book_top_up(tx, account_id, amount, payment_ref, clock::now()).await.map(Some)
+            let booked = book_top_up(tx, account_id, amount, payment_ref, clock::now()).await?;
+            // An error takes the booking back. Credit that was there before the refund stays.
+            if !booked.repeated && !refunds.is_empty() {
+                return Err(StorageError::Conflict { what: REFUND });
+            }
+            Ok(Some(booked))
         })
     })
     .await

@@ -235,6 +235,26 @@ fn a_payment_for_nobody_waits_for_the_customer_who_names_it() {
 }
 
 #[test]
+fn a_payment_that_was_given_back_is_nobodys_credit() {
+    let stage = Stage::with([], with_secrets().env("FACES_TOPUP", "trusted"), "10");
+    let paid = succeeded("evt_1", None, "7", "pi_x");
+    assert_eq!(send(&stage, &paid).json()["outcome"], "unclaimed");
+    let refund = paid.replace("succeeded", "refunded").replace("evt_1", "evt_2");
+    assert_eq!(send(&stage, &refund).json()["outcome"], "noted");
+    let late = top_up(&stage, &json!({"amount": 7, "payment_ref": "pi_x"}));
+    assert_eq!(late.status, 409, "{}", late.text());
+    assert_eq!(stage.balance(), CREDIT_NANOUSD);
+    // Who named it before the refund gets the same answer as then.
+    assert_eq!(send(&stage, &succeeded("evt_3", None, "3", "pi_y")).status, 200);
+    let claim = json!({"amount": 3, "payment_ref": "pi_y"});
+    assert_eq!(top_up(&stage, &claim).status, 200);
+    let refund = succeeded("evt_4", None, "3", "pi_y").replace("succeeded", "refunded");
+    assert_eq!(send(&stage, &refund).status, 200);
+    assert_eq!(top_up(&stage, &claim).status, 200, "nothing is booked by a repeat");
+    assert_eq!(stage.balance(), 13_000_000_000);
+}
+
+#[test]
 fn an_event_that_is_not_signed_rightly_does_nothing() {
     let stage = Stage::with([], with_secrets(), "10");
     let event = succeeded("evt_1", Some(&stage.account.id), "5", "pi_1");
