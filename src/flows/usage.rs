@@ -81,6 +81,9 @@ impl Platform {
             let wrong = || invalid("api_key_id", "api_key_id must be the id of an API key");
             text.parse::<KeyId>().map_err(|_| wrong())
         });
+        if query.llm_model.as_deref().is_some_and(is_no_model) {
+            return Err(invalid("llm_model", "llm_model must not contain control characters"));
+        }
         let mut filter = UsageFilter {
             from,
             to,
@@ -207,10 +210,17 @@ fn after(group: UsageGroup, cursor: &str) -> Result<GroupKey, Failure> {
     let key = match group {
         UsageGroup::Key => id(cursor).map(|id| GroupKey::Key(id.map(KeyId))),
         UsageGroup::Face => id(cursor).map(|id| GroupKey::Face(id.map(FaceId))),
-        UsageGroup::Model => Some(GroupKey::Model(cursor.to_owned())),
+        UsageGroup::Model => {
+            Some(cursor).filter(|id| !is_no_model(id)).map(|id| GroupKey::Model(id.to_owned()))
+        }
         UsageGroup::Day => Day::parse(cursor).map(GroupKey::Day),
     };
     key.ok_or_else(|| invalid("cursor", "cursor must be the next_cursor of the page before"))
+}
+
+/// No model's id has such characters, and PostgreSQL can't be asked for some of them.
+fn is_no_model(text: &str) -> bool {
+    text.contains(char::is_control)
 }
 
 fn cursor_of(key: &GroupKey) -> String {

@@ -188,6 +188,9 @@ fn a_wrong_parameter_is_named() {
         ("limit=x", "limit"),
         ("cursor=x", "cursor"),
         ("group_by=date&cursor=x", "cursor"),
+        // PostgreSQL keeps no NUL, and could not even be asked for one.
+        ("llm_model=%00", "llm_model"),
+        ("group_by=llm_model&cursor=a%00", "cursor"),
     ] {
         let answer = stage.get(&format!("/v1/billing/usage?{query}"));
         assert_eq!(answer.status, 422, "{query}: {}", answer.text());
