@@ -17,7 +17,7 @@ use crate::{
     },
     storage::{
         accounts,
-        ledger::usage::{self, Incoming, Statement, StatementCharge},
+        ledger::usage::{self, Incoming, Statement, StatementCharge, UsageSums},
     },
 };
 
@@ -158,6 +158,32 @@ impl Invoice {
         })
     }
 
+    /// The sums of what a truncated list leaves out.
+    fn unlisted(&self) -> Vec<Line> {
+        const DESCRIPTION: &str = "not listed: too many lines";
+        let (books, last) = (&self.books, self.month.last());
+        if !books.truncated {
+            return Vec::new();
+        }
+        let listed: i64 = books.incoming.iter().map(|incoming| incoming.amount.0).sum();
+        let incoming = NanoUsd(books.incoming_total.0 - listed);
+        let rest = |of: fn(&UsageSums) -> i64| {
+            let listed: i64 = books.charges.iter().map(|charge| of(&charge.sums)).sum();
+            of(&books.charges_total) - listed
+        };
+        let charged = NanoUsd(rest(|sums| -sums.cost.0));
+        let charge = Line {
+            requests: Some(rest(|sums| sums.requests)),
+            input_tokens: Some(rest(|sums| sums.input_tokens)),
+            output_tokens: Some(rest(|sums| sums.output_tokens)),
+            ..Line::balance(last, "charge", charged)
+        };
+        let lines = [(incoming, Line::balance(last, "top_up", incoming)), (charged, charge)];
+        let is_some = |(amount, _): &(NanoUsd, Line)| *amount != NanoUsd::ZERO;
+        let described = |(_, line)| Line { description: DESCRIPTION.to_owned(), ..line };
+        lines.into_iter().filter(is_some).map(described).collect()
+    }
+
     /// As CSV: a line for each sum, whose amounts add up to the last one.
     ///
     /// # Errors
@@ -167,6 +193,7 @@ impl Invoice {
         let mut lines = vec![Line::balance(self.month.first(), "opening_balance", books.opening)];
         lines.extend(books.incoming.iter().map(Line::incoming));
         lines.extend(books.charges.iter().map(Line::charge));
+        lines.extend(self.unlisted());
         lines.push(Line::balance(self.month.last(), "closing_balance", self.closing()));
         let mut writer = csv::Writer::from_writer(Vec::new());
         let written = lines.iter().try_for_each(|line| writer.serialize(line));
@@ -263,5 +290,57 @@ fn wrong(name: &str, message: impl Into<String>) -> Failure {
     Failure {
         loc: vec!["query".to_owned(), name.to_owned()],
         ..Failure::new(ErrorCode::InvalidRequest, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_csv_add_up_although_not_all_are_shown() {
+        let month: Month = "2026-11".parse().unwrap();
+        let sums = |requests, cost| UsageSums {
+            requests,
+            input_tokens: 10 * requests,
+            output_tokens: requests,
+            cost: NanoUsd(cost),
+            ..UsageSums::default()
+        };
+        let incoming = Incoming {
+            id: uuid::Uuid::nil(),
+            kind: TransferKind::TopUp.db_code(),
+            amount: NanoUsd(40),
+            external_ref: None,
+            created_at: month.first().start(),
+        };
+        let charge = |cost| StatementCharge {
+            day: month.first(),
+            model: "m".to_owned(),
+            sums: sums(1, cost),
+        };
+        let books = Statement {
+            opening: NanoUsd(5),
+            incoming: vec![incoming],
+            incoming_total: NanoUsd(100),
+            charges: vec![charge(7), charge(8)],
+            charges_total: sums(6, 30),
+            truncated: true,
+        };
+        let invoice = Invoice { month, is_open: true, account: String::new(), books };
+        let text = String::from_utf8(invoice.to_csv().unwrap()).unwrap();
+        let lines: Vec<Vec<&str>> = text.lines().skip(1).map(|l| l.split(',').collect()).collect();
+        let amount = |line: &Vec<&str>| line[6].parse::<NanoUsd>().unwrap();
+        let (closing, others) = lines.split_last().unwrap();
+        assert_eq!(amount(closing), NanoUsd(75), "{text}");
+        assert_eq!(others.iter().map(amount).sum::<NanoUsd>(), NanoUsd(75), "{text}");
+        assert!(
+            text.contains("2026-11-30,top_up,not listed: too many lines,,,,0.00000006"),
+            "{text}"
+        );
+        assert!(
+            text.contains("2026-11-30,charge,not listed: too many lines,4,40,4,-0.000000015"),
+            "{text}"
+        );
     }
 }
