@@ -131,7 +131,9 @@ impl From<StorageError> for Failure {
                 )
                 .retry_after(UNAVAILABLE_RETRY_AFTER_MS)
             }
-            ErrorCode::Conflict | ErrorCode::NotFound => Self::new(error.code(), error.to_string()),
+            ErrorCode::Conflict | ErrorCode::NotFound | ErrorCode::InvalidRequest => {
+                Self::new(error.code(), error.to_string())
+            }
             _ => {
                 log::error!(target: "faces::storage", "{}", crate::telemetry::chain(&error));
                 Self::new(ErrorCode::Internal, INTERNAL_MESSAGE)

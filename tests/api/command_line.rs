@@ -137,6 +137,7 @@ fn topups_work(place: &Place, id: &str) {
     refused(&topup("2.51", "invoice-1"), "conflict");
     let second = json(&topup("0.000000001", "invoice-2"));
     assert_eq!(nanousd(&second["balance_usd"]), 3_500_000_002);
+    refused(&topup("9223372036", "invoice-3"), "invalid_request_body");
 }
 
 #[track_caller]
