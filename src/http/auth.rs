@@ -33,7 +33,6 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     request_body = docs::Registration,
     responses((status = 200, description = "The account is made and logged in.", body = docs::LoggedIn),
         (status = 403, description = "This server takes no new accounts."),
-        (status = 409, description = "The address is taken."),
         (status = 429, description = "Too many attempts."), (status = 503, description = "The server can't do this right now.")),
     extensions(("x-faces-access" = json!("public"))))]
 async fn register(
