@@ -97,6 +97,15 @@ impl Passwords {
         verified.await
     }
 
+    /// Whether a hash was made at another cost than new ones are.
+    pub(super) fn is_outdated(&self, hash: &str) -> bool {
+        let current = argon2::password_hash::phc::ParamsString::try_from(&self.params);
+        match (argon2::PasswordHash::new(hash), current) {
+            (Ok(hash), Ok(current)) => hash.params != current,
+            _ => false,
+        }
+    }
+
     /// A hash of the same cost that no password has: its output is random.
     fn nobodys_hash(&self) -> Result<String, Failure> {
         let salt = random::<SALT_BYTES>()?;

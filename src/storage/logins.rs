@@ -223,6 +223,30 @@ async fn write_password(
     Ok(found.map_err(StorageError::on(LOGIN))?.map(info_of))
 }
 
+/// Puts another hash of the same password in the place of `old`; its tokens stay. Answers whether
+/// `old` was still there.
+///
+/// # Errors
+/// [`StorageError::Unavailable`] and the like, after which it may have been written.
+pub async fn renew_hash(
+    db: &Db,
+    id: AccountId,
+    old: String,
+    new: String,
+) -> Result<bool, StorageError> {
+    db.run(LOGIN, move |db| async move {
+        let renewed = account_login::Entity::update_many()
+            .col_expr(account_login::Column::PasswordHash, Expr::value(new))
+            .filter(account_login::COLUMN.account_id.eq(id.0))
+            .filter(account_login::COLUMN.password_hash.eq(old))
+            .exec(db.writer(LOGIN)?)
+            .await
+            .map_err(StorageError::on(LOGIN))?;
+        Ok(renewed.rows_affected == 1)
+    })
+    .await
+}
+
 /// The secret of this name, the same for every server on the database: `fresh` when there was none.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use ::faces::{
         StorageError,
         accounts::{CreditSource, NewAccount, count_accounts, find_account},
         logins::{
-            NewLogin, find_login, find_login_by_email, is_username_taken, register,
+            NewLogin, find_login, find_login_by_email, is_username_taken, register, renew_hash,
             replace_password, set_password, shared_secret,
         },
         preferences::{PreferenceChange, Preferences, change_preferences, read_preferences},
@@ -94,6 +94,17 @@ async fn a_password_is_replaced_by_whoever_saw_the_last_one(store: TestStore) {
     assert_eq!(find_login(db, other.account_id).await.unwrap(), Some(other));
 }
 
+async fn a_renewed_hash_takes_the_place_of_the_one_that_was_checked(store: TestStore) {
+    let db = &store.db;
+    let made = register(db, account(), login("ada@x", "ada")).await.unwrap();
+    let renew = |old: &str, new: &str| renew_hash(db, made.account_id, old.into(), new.into());
+    assert!(!renew("another hash", "newer").await.unwrap(), "a password was set in between");
+    assert_eq!(find_login(db, made.account_id).await.unwrap(), Some(made.clone()));
+    assert!(renew("a hash", "newer").await.unwrap());
+    let renewed = find_login(db, made.account_id).await.unwrap().unwrap();
+    assert_eq!((renewed.token_epoch, renewed.password_hash.as_str()), (0, "newer"));
+}
+
 async fn all_who_ask_for_a_secret_get_the_first_one(store: TestStore) {
     let db = &store.db;
     let asked = (0..8_u8).map(|byte| shared_secret(db, "tokens", [byte; 32]));
@@ -131,6 +142,7 @@ async fn preferences_change_one_by_one(store: TestStore) {
 on_both_databases! {
     an_account_and_its_login_are_made_together_or_not_at_all,
     a_new_password_is_another_epoch,
+    a_renewed_hash_takes_the_place_of_the_one_that_was_checked,
     a_password_is_replaced_by_whoever_saw_the_last_one,
     all_who_ask_for_a_secret_get_the_first_one,
     preferences_change_one_by_one,
