@@ -72,7 +72,7 @@ async fn diff(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
 #[utoipa::path(get, path = "/v1/faces/{face}/neighbors", tag = "Faces", operation_id = "list_neighbors",
     params(("face" = String, Path, description = "The face's handle.", example = "alice"),
         ("k" = Option<u32>, Query, description = "How many."),
-        ("component" = Option<String>, Query, description = "By one component, or `composite`."),
+        ("component" = Option<String>, Query, description = "What is compared: `face` (the default), `beta`, `delta` or `epsilon`."),
         ("direction" = Option<String>, Query, description = "`nearest` (the default) or `furthest`.")),
     responses((status = 200, description = "The neighbors.", body = docs::FaceNeighbors),
         (status = 402, description = "The embeddings that are missing cost more than the account or the key's budget has."),

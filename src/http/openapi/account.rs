@@ -15,7 +15,7 @@ pub struct AccountState {
     /// The address to log in with; `null` for an account that the operator made.
     #[schema(required = true)]
     pub email: Option<String>,
-    /// A name to log in with.
+    /// A short name.
     #[schema(required = true)]
     pub username: Option<String>,
     /// Its plan.

@@ -13,7 +13,7 @@ pub struct Registration {
     pub password: String,
     /// The account's name.
     pub name: Option<String>,
-    /// A name to log in with.
+    /// A short name: lowercase letters, digits and dashes.
     pub username: Option<String>,
 }
 
@@ -88,7 +88,7 @@ pub struct User {
     pub user_id: String,
     /// The address.
     pub email: String,
-    /// The name to log in with.
+    /// The short name.
     #[schema(required = true)]
     pub username: Option<String>,
     /// The account's name.
