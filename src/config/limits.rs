@@ -238,6 +238,10 @@ pub struct Limits {
     #[arg(long, env = "FACES_DIFF_FACES_MAX", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=100))]
     pub diff_faces_max: u32,
 
+    /// Formulas of faces that are evaluated at the same time; others wait for their turn (three faces of 3,000 statements that are much alike take a core two seconds, after which the result is cached)
+    #[arg(long, env = "FACES_FORMULA_EVALUATIONS_MAX", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub formula_evaluations_max: u32,
+
     /// Statements that one request may embed to bring its account's centroids up to date; the rest are left to the next ones (503 with Retry-After until all are done)
     #[arg(long, env = "FACES_CENTROID_STATEMENTS_MAX", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub centroid_statements_max: u32,

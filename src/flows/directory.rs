@@ -14,6 +14,7 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 use super::{CallerBudget, budget::window_of, key_uses::KeyUses};
 use crate::{
@@ -41,6 +42,8 @@ pub(super) struct Directory {
     uses: KeyUses,
     logins: Cache<AccountId, CachedLogin>,
     faces: Cache<(AccountId, FaceKey), CachedFace>,
+    /// Who evaluates a formula has one of these.
+    pub(super) formula_turns: Arc<Semaphore>,
     /// Whether an account is blocked, and when that was read.
     blocked: Cache<AccountId, (bool, Instant)>,
     /// Grow with each change of a face made here, so that what was made of it is checked again.
@@ -131,6 +134,7 @@ impl Directory {
             uses: KeyUses::new(entries(limits.key_cache_entries_max)),
             logins: Cache::new(entries(limits.login_cache_entries_max)),
             faces: Cache::new(entries(limits.face_cache_entries_max)),
+            formula_turns: Arc::new(Semaphore::new(entries(limits.formula_evaluations_max))),
             blocked: Cache::new(entries(limits.key_cache_entries_max)),
             changes: Box::new([const { AtomicU64::new(0) }; CHANGE_COUNTERS]),
         }

@@ -6,6 +6,8 @@
 //! changed here; then one query compares the versions. So a change of an operand is seen at once
 //! by the instance that made it, and by others within the time to live.
 
+use std::sync::Arc;
+
 use super::{
     Caller, Failure, Platform,
     directory::{Directory, FaceKey, LoadedFace},
@@ -161,7 +163,10 @@ impl Directory {
             operands.push(Operand { username, facts, primitives: self.primitives(id).await? });
         }
         versions.sort_by_key(|operand| operand.id);
+        // It takes a core for as long as it lasts, also when nobody waits for it any more.
+        let turn = Arc::clone(&self.formula_turns).acquire_owned().await;
         let prepare = move |tokens_max| {
+            let _turn = turn;
             let (facts, primitives) = formula.evaluate(&operands);
             let component_counts = Some(ComponentCounts::of(&primitives));
             let face = Face { facts, component_counts, ..face };
@@ -331,6 +336,27 @@ mod tests {
         assert!(all_hold(&stage.prompts().await, "tea"));
         stage.change("snow").await;
         assert!(all_hold(&stage.prompts().await, "snow"));
+    }
+
+    #[tokio::test]
+    async fn a_formula_waits_for_its_turn() {
+        let place = tempfile::tempdir().unwrap();
+        let stage = stage(place.path().join("faces.db"), 60_000).await;
+        let turns = &stage.directory.formula_turns;
+        let all = Limits::default().formula_evaluations_max;
+        let others = turns.acquire_many(all).await.unwrap();
+        let mut asked = std::pin::pin!(stage.prompts());
+        // Long after the questions that it has to ask the database.
+        let bob = name("bob");
+        for _ in 0..50 {
+            assert!(futures_util::poll!(&mut asked).is_pending());
+            let face = stage.directory.face(stage.account_id, &bob).await.unwrap();
+            assert!(face.is_some());
+            stage.directory.forget_face(stage.account_id, &bob);
+        }
+        drop(others);
+        assert!(all_hold(&asked.await, "tea"));
+        assert_eq!(u32::try_from(turns.available_permits()).unwrap(), all);
     }
 
     #[tokio::test]

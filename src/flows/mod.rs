@@ -13,9 +13,10 @@
 //!
 //! Limits: body and record sizes, cache sizes and times, `hold_slice_tokens`, `drains_max` and
 //! `drain_timeout_ms`, `idempotency_ttl_ms` and `idempotency_body_bytes_max`, `diff_faces_max`,
-//! `centroid_statements_max` and the `embedding_*_max` from `config::Limits`; requests and tokens per minute (`rates`); hashes
-//! of passwords, attempts to log in and what is kept of them (`passwords`, `throttle`); concurrency
-//! is bounded at the edge (`http`) and in the rooms below.
+//! `centroid_statements_max`, `formula_evaluations_max` and the `embedding_*_max` from
+//! `config::Limits`; requests and tokens per minute (`rates`); hashes of passwords, attempts to log
+//! in and what is kept of them (`passwords`, `throttle`); concurrency is bounded at the edge (`http`)
+//! and in the rooms below.
 //!
 //! Its rules are tested through the real server in `tests/api`, `tests/stream` and `tests/sdk`.
 
