@@ -1,10 +1,11 @@
 //! Usage over ten million charges: `cargo bench --bench usage`.
 //!
-//! Fills a real SQLite file and a real PostgreSQL with settled holds of a thousand accounts over a
-//! hundred days (`USAGE_CHARGES`, 10,000,000), adds them to the sums by day with the statements that
-//! the server uses, and measures what `GET /v1/billing/usage` and an invoice read: with the sums up to
-//! date, and with a tail of 100,000 holds that are not in them. It prints the plan of the statement,
-//! too. Rows are written by the databases themselves, past the ledger: filling is not measured.
+//! Fills a real SQLite file and a real PostgreSQL (`USAGE_ON=postgresql`: that alone) with settled
+//! holds of a thousand accounts over a hundred days (`USAGE_CHARGES`, 10,000,000), adds them to the
+//! sums by day with the statements that the server uses, and measures what `GET /v1/billing/usage`
+//! and an invoice read: with the sums up to date, and with a tail of 100,000 holds that are not in
+//! them. It prints the plan of the statement, too. Rows are written by the databases themselves,
+//! past the ledger: filling is not measured.
 //!
 //! Figures are for comparing two versions on one machine, not for promises.
 #![expect(
@@ -280,15 +281,18 @@ fn main() {
     }
     let asked = std::env::var("USAGE_CHARGES").ok();
     let charges: i64 = asked.and_then(|text| text.parse().ok()).unwrap_or(10_000_000);
+    let only_postgres = std::env::var("USAGE_ON").is_ok_and(|name| name == "postgresql");
     // It starts a server, which needs a runtime of its own.
     let postgres = postgres::cluster();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("usage.db");
-        let url = format!("sqlite://{}", path.display());
-        let filled = Filled::open(options(DatabaseUrl::Sqlite(path)), &url, charges).await;
-        filled.bench("SQLite").await;
+        if !only_postgres {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("usage.db");
+            let url = format!("sqlite://{}", path.display());
+            let filled = Filled::open(options(DatabaseUrl::Sqlite(path)), &url, charges).await;
+            filled.bench("SQLite").await;
+        }
         match postgres {
             Ok(cluster) => {
                 let made = cluster.create_database().await;
