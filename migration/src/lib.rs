@@ -28,6 +28,7 @@ mod m20261126_000012_create_face_centroid;
 mod m20261126_000013_create_billing;
 mod m20261126_000014_create_rate_limit;
 mod m20261126_000015_create_usage_margin;
+mod m20261127_000016_bind_usage_margin;
 pub mod sqlite_file;
 
 use sea_orm_migration::{MigrationTrait, async_trait};
@@ -56,6 +57,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000013_create_billing::Migration),
             Box::new(m20261126_000014_create_rate_limit::Migration),
             Box::new(m20261126_000015_create_usage_margin::Migration),
+            Box::new(m20261127_000016_bind_usage_margin::Migration),
         ]
     }
 }

@@ -6,6 +6,7 @@ mod budgets;
 mod flush;
 mod idempotency;
 mod leases;
+mod margins;
 mod recovery;
 mod room;
 mod sealing;

@@ -15,9 +15,7 @@ use faces::{
     },
 };
 use futures_util::future::{join, join_all};
-use migration::{Migrator, MigratorTrait};
-use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
-use uuid::Uuid;
+use sea_orm::{ConnectionTrait, Statement};
 
 use super::{
     Books, checkpoint, opens, rate, resolves, sealing::opened_before, settle, spoil, void, wallet,
@@ -54,7 +52,7 @@ async fn charged(store: &TestStore, account: AccountId) -> (i64, i64) {
 }
 
 /// Every way to group adds up to the charges of the books.
-async fn assert_usage_is_the_books(store: &TestStore, account: AccountId) -> UsageSums {
+pub(super) async fn assert_usage_is_the_books(store: &TestStore, account: AccountId) -> UsageSums {
     let (requests, cost) = charged(store, account).await;
     let mut told = UsageSums::default();
     for group in GROUPS {
@@ -67,7 +65,7 @@ async fn assert_usage_is_the_books(store: &TestStore, account: AccountId) -> Usa
     told
 }
 
-async fn roll_all(db: &Db, rows_max: u32) {
+pub(super) async fn roll_all(db: &Db, rows_max: u32) {
     while roll(db, rows_max).await.unwrap() != Rolled::Done {}
 }
 
@@ -81,7 +79,12 @@ async fn rolled(store: &TestStore) -> (i64, i64) {
 }
 
 /// A hold from `minutes` ago, by one of three keys (or none), faces (or none) and models.
-fn varied(books: &Books, number: usize, ids: &[(KeyId, FaceId)], minutes: u64) -> HoldOpen {
+pub(super) fn varied(
+    books: &Books,
+    number: usize,
+    ids: &[(KeyId, FaceId)],
+    minutes: u64,
+) -> HoldOpen {
     let pick = |divisor: usize| ids.get(number / divisor % (ids.len() + 1));
     HoldOpen {
         key_id: pick(1).map(|(key, _)| *key),
@@ -91,7 +94,7 @@ fn varied(books: &Books, number: usize, ids: &[(KeyId, FaceId)], minutes: u64) -
     }
 }
 
-fn ids() -> Vec<(KeyId, FaceId)> {
+pub(super) fn ids() -> Vec<(KeyId, FaceId)> {
     (0..3).map(|_| (KeyId::generate(), FaceId::generate())).collect()
 }
 
@@ -355,67 +358,7 @@ async fn a_statement_adds_up_to_the_balance(store: TestStore) {
     }
 }
 
-/// Rows of `usage_margin`, and what they should be by `usage_daily`.
-async fn margins(store: &TestStore) -> (Vec<String>, Vec<String>) {
-    let raw = store.raw().await;
-    let backend = raw.get_database_backend();
-    let nil = match backend {
-        DbBackend::Sqlite => "zeroblob(16)",
-        _ => "'00000000-0000-0000-0000-000000000000'::uuid",
-    };
-    let by = [(1, "key_id", nil, "''"), (2, nil, "face_id", "''"), (3, nil, nil, "model")];
-    let parts = by.map(|(kind, key, face, model)| {
-        format!(
-            "SELECT account_id, {kind} AS kind, day, {key} AS key_id, {face} AS face_id,
-                {model} AS model, requests, input_tokens, cached_tokens, output_tokens,
-                provider_cost, cost FROM usage_daily"
-        )
-    });
-    let expected = parts.join(" UNION ALL ");
-    let read = async |from: &str| {
-        let sql = format!(
-            "SELECT account_id, CAST(kind AS BIGINT), CAST(day AS BIGINT), key_id, face_id, model,
-                CAST(SUM(requests) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT),
-                CAST(SUM(cached_tokens) AS BIGINT), CAST(SUM(output_tokens) AS BIGINT),
-                CAST(SUM(provider_cost) AS BIGINT), CAST(SUM(cost) AS BIGINT)
-            FROM {from} GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"
-        );
-        let rows = raw.query_all_raw(Statement::from_string(backend, sql)).await.unwrap();
-        let id = |row: &QueryResult, at| row.try_get_by_index::<Uuid>(at).unwrap();
-        let text = |row: &QueryResult| {
-            let of = [1, 2, 6, 7, 8, 9, 10, 11].map(|at| row.try_get_by_index::<i64>(at).unwrap());
-            let model: String = row.try_get_by_index(5).unwrap();
-            format!("{} {} {} {model} {of:?}", id(row, 0), id(row, 3), id(row, 4))
-        };
-        rows.iter().map(text).collect::<Vec<_>>()
-    };
-    (read("usage_margin").await, read(&format!("({expected}) AS expected")).await)
-}
-
-async fn margins_are_what_all_sums_add_up_to_and_the_migration_makes_them(store: TestStore) {
-    let books = Books::new(&store, 1_000_000).await;
-    let ids = ids();
-    let open: Vec<HoldOpen> =
-        (0..40).map(|number| varied(&books, number, &ids, 60 - number as u64)).collect();
-    books.flush(1, opens(open.clone())).await.unwrap();
-    let ends = open.iter().zip(60..).map(|(one, cost)| settle(one, cost)).collect();
-    books.flush(2, resolves(ends)).await.unwrap();
-    roll_all(&books.db, 7).await;
-    let (kept, expected) = margins(&store).await;
-    assert_eq!(kept, expected);
-    assert!(kept.len() > 8, "{kept:?}");
-    let all = Migrator::migrations();
-    let later = all.iter().rev().position(|one| one.name().ends_with("create_usage_margin"));
-    let steps = u32::try_from(later.unwrap() + 1).unwrap();
-    let raw = store.raw().await;
-    Migrator::down(&raw, Some(steps)).await.unwrap();
-    Migrator::up(&raw, None).await.unwrap();
-    assert_eq!(margins(&store).await.0, kept);
-    assert_usage_is_the_books(&store, books.account).await;
-}
-
 on_both_databases! {
-    margins_are_what_all_sums_add_up_to_and_the_migration_makes_them,
     usage_is_the_books_after_every_step_in_any_order,
     an_open_hold_keeps_the_mark_back_and_is_counted_once_when_it_ends,
     what_is_young_stays_in_the_tail,

@@ -2,9 +2,9 @@
 //!
 //! Owns `usage_daily`, the sums of settled holds below a mark; `usage_margin`, which has the same by
 //! key, face or model alone, because an account with a thousand of each has a row in `usage_daily`
-//! for nearly each of its charges; and `usage_mark`, the id of the first hold that is in neither. What is asked for is always the sums plus the holds from the
-//! mark on (the *tail*), in one snapshot: so it is exact and of now, whether the sums are a minute
-//! or a month behind.
+//! for nearly each of its charges; and `usage_mark`, the id of the first hold that is in neither.
+//! What is asked for is always the sums plus the holds from the mark on (the *tail*), in one
+//! snapshot: so it is exact and of now, whether the sums are a minute or a month behind.
 //!
 //! **Exactly once.** [`roll()`] adds holds up to the cut (`cut.rs`), below which no hold is
 //! open and none can appear, and moves the mark in the same transaction, by compare-and-set: of

@@ -28,9 +28,10 @@ const STEP: &str = "SELECT account_id, day, key_id, face_id, model, {sums}
     FROM ({lines} AND h.id >= $1 AND h.id < $2) AS lines
     GROUP BY account_id, day, key_id, face_id, model";
 
-/// Compare-and-set: whoever moves the mark writes the sums.
-const MOVE: &str =
-    "UPDATE usage_mark SET cut_id = $1, rolled_at = {now} WHERE id = 1 AND cut_id = $2";
+/// Compare-and-set: whoever moves the mark writes the sums. It says that it writes the margins, too:
+/// the schema refuses a mark from a server that does not know them.
+const MOVE: &str = "UPDATE usage_mark SET cut_id = $1, margin_cut_id = $1, rolled_at = {now}
+    WHERE id = 1 AND cut_id = $2";
 
 /// Batch: `[account, day, key, face, model, six sums]`.
 const ADD: &str = "INSERT INTO usage_daily (account_id, day, key_id, face_id, model, requests,
