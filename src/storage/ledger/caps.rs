@@ -130,12 +130,12 @@ async fn read(
     connection: &impl ConnectionTrait,
     caps: &[CapWindow],
 ) -> Result<BTreeMap<KeyId, AccountRow>, StorageError> {
-    let mut batch = Payload::with_capacity(caps.len(), 60);
+    let mut batch = Payload::with_capacity(caps.len(), 3);
     for cap in caps {
         batch.row().id(cap.key_id.0).int(cap.window.db_code().into()).int(cap.start.0);
     }
     let backend = connection.get_database_backend();
-    let values = [batch.finish().into()];
+    let values = [batch.json().into()];
     let statement = Statement::from_sql_and_values(backend, &statements(backend).read_caps, values);
     let found = connection.query_all_raw(statement).await.map_err(StorageError::on(WHAT))?;
     let row_of = |row: &QueryResult| {
@@ -157,13 +157,13 @@ pub async fn spent_by_keys(
     keys: Vec<KeyId>,
 ) -> Result<BTreeMap<KeyId, NanoUsd>, StorageError> {
     db.run(WHAT, move |db| async move {
-        let mut batch = Payload::with_capacity(keys.len(), 38);
+        let mut batch = Payload::with_capacity(keys.len(), 1);
         for key in keys {
             batch.row().id(key.0);
         }
         let reader = db.reader();
         let sql = &statements(reader.get_database_backend()).read_spent;
-        let statement = db.statement(sql, [batch.finish().into()]);
+        let statement = db.statement(sql, [batch.json().into()]);
         let found = reader.query_all_raw(statement).await.map_err(StorageError::on(WHAT))?;
         let spent = |row: &QueryResult| {
             let key: Uuid = row.try_get_by_index(0)?;

@@ -22,7 +22,7 @@ use super::{
     payload::Payload,
     rows,
     sql::{Statements, statements},
-    writes::{Rows, Writes},
+    writes::Writes,
 };
 use crate::domain::{
     AccountId, HoldId, InstanceId, NanoUsd, clock,
@@ -167,18 +167,18 @@ impl Tx {
     async fn books(&self, me: InstanceId, batch: &FlushBatch, now: i64) -> Result<Books, DbErr> {
         let mut rows = self.lock(ids(batch.row_ids())).await?;
         let lease_ids = ids(batch.lease_ids());
-        if lease_ids.rows() == 0 {
+        if lease_ids.row_count() == 0 {
             return Ok(Books { rows, ..Books::default() });
         }
         let mut leases = no_leases(batch);
-        let values = [lease_ids.finish().into(), me.0.into()];
+        let values = [lease_ids.json().into(), me.0.into()];
         for row in self.query(&self.sql.read_leases, values).await? {
             note_leases(rows::lease(&row)?, &mut rows, &mut leases);
         }
         let wanted = idem::wanted(batch);
         let mut claims = idem::Claims::new();
-        if wanted.count > 0 {
-            let values = [wanted.json.into(), now.into()];
+        if wanted.row_count() > 0 {
+            let values = [wanted.json().into(), now.into()];
             for row in self.query(&self.sql.read_claims, values).await? {
                 claims.extend([idem::claim_of(&row)?]);
             }
@@ -191,10 +191,10 @@ impl Tx {
         &self,
         ids: Payload,
     ) -> Result<BTreeMap<AccountId, AccountRow>, DbErr> {
-        if ids.rows() == 0 {
+        if ids.row_count() == 0 {
             return Ok(BTreeMap::new());
         }
-        let found = self.query(&self.sql.read_accounts, [ids.finish().into()]).await?;
+        let found = self.query(&self.sql.read_accounts, [ids.json().into()]).await?;
         found
             .iter()
             .map(|row| rows::account(row).map(|account| (account.account_id, account)))
@@ -202,12 +202,12 @@ impl Tx {
     }
 
     /// Steps 3b and 4.
-    pub(super) async fn write_accounts(&self, accounts: Rows) -> Result<(), FlushError> {
-        if accounts.count == 0 {
+    pub(super) async fn write_accounts(&self, accounts: Payload) -> Result<(), FlushError> {
+        if accounts.row_count() == 0 {
             return Ok(());
         }
         let sql = &self.sql.update_accounts;
-        self.execute_exactly("accounts", accounts.count, sql, [accounts.json.into()]).await
+        self.execute_exactly("accounts", accounts.row_count(), sql, [accounts.json().into()]).await
     }
 
     /// Step 5: updates the leases that are there, inserts the others.
@@ -215,19 +215,19 @@ impl Tx {
         &self,
         instance: InstanceId,
         seq: i64,
-        leases: Rows,
+        leases: Payload,
         now: i64,
     ) -> Result<(), FlushError> {
-        if leases.count == 0 {
+        if leases.row_count() == 0 {
             return Ok(());
         }
-        let values = [leases.json.as_str().into(), seq.into(), instance.0.into()];
+        let values = [leases.json().into(), seq.into(), instance.0.into()];
         let updated = self.execute(&self.sql.update_leases, values).await?;
-        if updated == leases.count {
+        if updated == leases.row_count() {
             return Ok(());
         }
-        let missing = leases.count.saturating_sub(updated);
-        let values = [leases.json.into(), seq.into(), instance.0.into(), now.into()];
+        let missing = leases.row_count().saturating_sub(updated);
+        let values = [leases.json().into(), seq.into(), instance.0.into(), now.into()];
         self.execute_exactly("leases", missing, &self.sql.insert_leases, values).await
     }
 
@@ -246,31 +246,35 @@ impl Tx {
         } = writes;
         self.write_accounts(accounts).await?;
         self.write_leases(head.instance, head.seq, leases, now).await?;
-        if holds.count > 0 {
-            let values = [holds.json.into(), head.instance.0.into(), head.seq.into(), now.into()];
-            self.execute_exactly("open", holds.count, &self.sql.insert_holds, values).await?;
+        if holds.row_count() > 0 {
+            let values = [holds.json().into(), head.instance.0.into(), head.seq.into(), now.into()];
+            self.execute_exactly("open", holds.row_count(), &self.sql.insert_holds, values).await?;
         }
         let me = head.instance.0;
-        if extends.count > 0 {
-            let values = [extends.json.into(), me.into()];
-            self.execute_exactly("extend", extends.count, &self.sql.extend_holds, values).await?;
+        if extends.row_count() > 0 {
+            let values = [extends.json().into(), me.into()];
+            self.execute_exactly("extend", extends.row_count(), &self.sql.extend_holds, values)
+                .await?;
         }
-        if checkpoints.count > 0 {
-            let (sql, values) = (&self.sql.checkpoint_holds, [checkpoints.json.into(), me.into()]);
-            self.execute_exactly("checkpoint", checkpoints.count, sql, values).await?;
+        if checkpoints.row_count() > 0 {
+            let (sql, values) =
+                (&self.sql.checkpoint_holds, [checkpoints.json().into(), me.into()]);
+            self.execute_exactly("checkpoint", checkpoints.row_count(), sql, values).await?;
         }
-        if ends.count > 0 {
-            let values = [ends.json.into(), now.into(), head.instance.0.into()];
-            self.execute_exactly("resolve", ends.count, &self.sql.resolve_holds, values).await?;
+        if ends.row_count() > 0 {
+            let values = [ends.json().into(), now.into(), head.instance.0.into()];
+            self.execute_exactly("resolve", ends.row_count(), &self.sql.resolve_holds, values)
+                .await?;
         }
         self.write_transfers(head.instance, head.seq, transfers, now).await?;
-        if usage.count > 0 {
+        if usage.row_count() > 0 {
             let sql = &self.sql.write_usage;
-            self.execute_exactly("usage", usage.count, sql, [usage.json.into()]).await?;
+            self.execute_exactly("usage", usage.row_count(), sql, [usage.json().into()]).await?;
         }
-        if attempts.count > 0 {
+        if attempts.row_count() > 0 {
             let sql = &self.sql.insert_attempts;
-            self.execute_exactly("attempts", attempts.count, sql, [attempts.json.into()]).await?;
+            self.execute_exactly("attempts", attempts.row_count(), sql, [attempts.json().into()])
+                .await?;
         }
         self.write_keys(keys, now).await
     }
@@ -278,17 +282,19 @@ impl Tx {
     /// Step 8: what was freed first, because it may be claimed again.
     async fn write_keys(&self, keys: KeyWrites, now: i64) -> Result<(), FlushError> {
         let KeyWrites { freed, claimed, finished } = keys;
-        if freed.count > 0 {
+        if freed.row_count() > 0 {
             let sql = &self.sql.free_keys;
-            self.execute_exactly("free keys", freed.count, sql, [freed.json.into()]).await?;
+            self.execute_exactly("free keys", freed.row_count(), sql, [freed.json().into()])
+                .await?;
         }
-        if claimed.count > 0 {
-            let (sql, values) = (&self.sql.claim_keys, [claimed.json.into(), now.into()]);
-            self.execute_exactly("claim keys", claimed.count, sql, values).await?;
+        if claimed.row_count() > 0 {
+            let (sql, values) = (&self.sql.claim_keys, [claimed.json().into(), now.into()]);
+            self.execute_exactly("claim keys", claimed.row_count(), sql, values).await?;
         }
         for part in finished {
             let sql = &self.sql.finish_keys;
-            self.execute_exactly("finish keys", part.count, sql, [part.json.into()]).await?;
+            self.execute_exactly("finish keys", part.row_count(), sql, [part.json().into()])
+                .await?;
         }
         Ok(())
     }
@@ -297,14 +303,15 @@ impl Tx {
         &self,
         instance: InstanceId,
         seq: i64,
-        transfers: Rows,
+        transfers: Payload,
         now: i64,
     ) -> Result<(), FlushError> {
-        if transfers.count == 0 {
+        if transfers.row_count() == 0 {
             return Ok(());
         }
-        let values = [transfers.json.into(), instance.0.into(), seq.into(), now.into()];
-        self.execute_exactly("transfers", transfers.count, &self.sql.insert_transfers, values).await
+        let values = [transfers.json().into(), instance.0.into(), seq.into(), now.into()];
+        self.execute_exactly("transfers", transfers.row_count(), &self.sql.insert_transfers, values)
+            .await
     }
 
     /// Finds out why the fence did not let a flush pass: the same flush was committed before and
@@ -327,13 +334,13 @@ impl Tx {
             return Err(FlushError::OutOfSequence { sent: head.seq, durable: seq });
         }
         let books = self.books(head.instance, batch, clock::now().0).await?;
-        let mut payload = Payload::with_capacity(batch.opens.len() + batch.extends.len(), 38);
+        let mut payload = Payload::with_capacity(batch.opens.len() + batch.extends.len(), 1);
         let opens = batch.opens.iter().map(|open| open.hold_id);
         for id in opens.chain(batch.extends.iter().map(|extend| extend.hold_id)) {
             payload.row().id(id.0);
         }
         let mut amounts: BTreeMap<HoldId, NanoUsd> = BTreeMap::new();
-        for row in self.query(&self.sql.read_holds, [payload.finish().into()]).await? {
+        for row in self.query(&self.sql.read_holds, [payload.json().into()]).await? {
             let id: Uuid = row.try_get_by_index(0)?;
             amounts.insert(HoldId(id), NanoUsd(row.try_get_by_index(1)?));
         }
@@ -424,7 +431,7 @@ pub(in crate::storage) async fn read_rows(
     accounts: impl IntoIterator<Item = AccountId>,
 ) -> Result<BTreeMap<AccountId, (AccountRow, NanoUsd)>, StorageError> {
     let backend = connection.get_database_backend();
-    let values = [ids(accounts).finish().into()];
+    let values = [ids(accounts).json().into()];
     let statement = Statement::from_sql_and_values(backend, &statements(backend).read_rows, values);
     let found = connection.query_all_raw(statement).await.map_err(StorageError::on(WHAT))?;
     let read = |row: &QueryResult| {
@@ -439,7 +446,7 @@ pub(in crate::storage) async fn read_rows(
 /// Accounts to be read, in id order (the lock order).
 pub(super) fn ids(accounts: impl IntoIterator<Item = AccountId>) -> Payload {
     let sorted: BTreeSet<AccountId> = accounts.into_iter().collect();
-    let mut payload = Payload::with_capacity(sorted.len(), 38);
+    let mut payload = Payload::with_capacity(sorted.len(), 1);
     for id in sorted {
         payload.row().id(id.0);
     }

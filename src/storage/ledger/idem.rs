@@ -15,7 +15,6 @@ use super::{
     WHAT,
     payload::Payload,
     sql::statements,
-    writes::Rows,
 };
 use crate::domain::{
     AccountId, HoldId, NanoUsd, Usage, clock,
@@ -77,14 +76,14 @@ pub(super) type Claims = BTreeMap<(AccountId, IdemKey), HoldId>;
 pub(super) type Claim = ((AccountId, IdemKey), HoldId);
 
 /// The keys that a batch wants to claim.
-pub(super) fn wanted(batch: &FlushBatch) -> Rows {
-    let mut payload = Payload::with_capacity(0, 0);
+pub(super) fn wanted(batch: &FlushBatch) -> Payload {
+    let mut payload = Payload::default();
     for open in &batch.opens {
         if let Some(claim) = &open.idem {
             payload.row().id(open.account_id.0).text(claim.key.as_str());
         }
     }
-    payload.into()
+    payload
 }
 
 /// One row of `READ_CLAIMS`.
@@ -102,26 +101,26 @@ pub(super) fn claim_of(row: &QueryResult) -> Result<Claim, DbErr> {
 #[derive(Debug)]
 pub(super) struct KeyWrites {
     /// Keys of requests that failed and cost nothing.
-    pub(super) freed: Rows,
+    pub(super) freed: Payload,
     /// Keys of granted holds.
-    pub(super) claimed: Rows,
+    pub(super) claimed: Payload,
     /// Keys of requests that are over, in bounded parts.
-    pub(super) finished: Vec<Rows>,
+    pub(super) finished: Vec<Payload>,
 }
 
 impl KeyWrites {
     pub(super) fn new(batch: &FlushBatch, verdicts: &[OpenVerdict]) -> Self {
-        let mut claimed = Payload::with_capacity(0, 0);
+        let mut claimed = Payload::default();
         for (open, verdict) in batch.opens.iter().zip(verdicts) {
             if matches!(verdict, OpenVerdict::Granted { .. }) {
                 claim_row(&mut claimed, open);
             }
         }
-        let mut freed = Payload::with_capacity(0, 0);
+        let mut freed = Payload::default();
         for end in batch.resolves.iter().filter(|end| end.idem.is_some() && end.frees_key()) {
             freed.row().id(end.hold_id.0);
         }
-        Self { freed: freed.into(), claimed: claimed.into(), finished: finished(&batch.resolves) }
+        Self { freed, claimed, finished: finished(&batch.resolves) }
     }
 }
 
@@ -131,27 +130,27 @@ fn claim_row(payload: &mut Payload, open: &HoldOpen) {
         .row()
         .id(open.account_id.0)
         .text(claim.key.as_str())
-        .bytes(&claim.fingerprint)
+        .bytes(Bytes::copy_from_slice(&claim.fingerprint))
         .id(open.hold_id.0)
         .int(claim.ttl_ms.saturating_mul(1_000));
 }
 
-fn finished(resolves: &[HoldResolve]) -> Vec<Rows> {
+fn finished(resolves: &[HoldResolve]) -> Vec<Payload> {
     let mut parts = Vec::new();
-    let mut payload = Payload::with_capacity(0, 0);
+    let mut payload = Payload::default();
     let mut bytes = 0;
     for end in resolves.iter().filter(|end| !end.frees_key()) {
         let Some(idem) = &end.idem else { continue };
         let size = idem.response.as_ref().map_or(0, |response| response.body.len());
-        if payload.rows() > 0 && bytes + size > FINISH_BYTES_MAX {
-            parts.push(std::mem::replace(&mut payload, Payload::with_capacity(0, 0)).into());
+        if payload.row_count() > 0 && bytes + size > FINISH_BYTES_MAX {
+            parts.push(std::mem::take(&mut payload));
             bytes = 0;
         }
         bytes += size;
         finish_row(&mut payload, end.hold_id.0, idem.response.as_ref());
     }
-    if payload.rows() > 0 {
-        parts.push(payload.into());
+    if payload.row_count() > 0 {
+        parts.push(payload);
     }
     parts
 }
@@ -160,9 +159,10 @@ fn finished(resolves: &[HoldResolve]) -> Vec<Rows> {
 pub(super) fn finish_row(payload: &mut Payload, hold: Uuid, response: Option<&StoredResponse>) {
     payload.row().id(hold);
     match response {
-        Some(response) => {
-            payload.int(response.status.into()).text(&response.content_type).bytes(&response.body)
-        }
+        Some(response) => payload
+            .int(response.status.into())
+            .text(&response.content_type)
+            .bytes(response.body.clone()),
         None => payload.null().null().null(),
     };
 }

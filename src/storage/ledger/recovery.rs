@@ -175,11 +175,10 @@ impl Tx {
     ) -> Result<(), FlushError> {
         let now = clock::now().0;
         let mut changes: BTreeMap<AccountId, Change> = BTreeMap::new();
-        let mut ids = Payload::with_capacity(leftovers.len(), 38);
-        let mut holds = Payload::with_capacity(leftovers.len(), 56);
-        let mut transfers = Payload::with_capacity(0, 0);
-        let (mut freed, mut finished) =
-            (Payload::with_capacity(0, 0), Payload::with_capacity(0, 0));
+        let mut ids = Payload::with_capacity(leftovers.len(), 1);
+        let mut holds = Payload::with_capacity(leftovers.len(), 2);
+        let mut transfers = Payload::default();
+        let (mut freed, mut finished) = (Payload::default(), Payload::default());
         for leftover in leftovers {
             for account in std::iter::once(leftover.account).chain(leftover.cap) {
                 changes.entry(account).or_default().charge += leftover.cost;
@@ -203,14 +202,14 @@ impl Tx {
             report.charged_nanousd += leftover.cost;
         }
         self.write_leases(instance, 0, writes::leases(&changes), now).await?;
-        let (rows, json) = (holds.rows(), holds.finish());
+        let (rows, json) = (holds.row_count(), holds.json());
         let values = [json.into(), now.into()];
         self.execute_exactly("recover", rows, &self.sql.recover_holds, values).await?;
-        self.execute(&self.sql.recover_usage, [ids.finish().into()]).await?;
-        self.write_transfers(instance, 0, transfers.into(), now).await?;
+        self.execute(&self.sql.recover_usage, [ids.json().into()]).await?;
+        self.write_transfers(instance, 0, transfers, now).await?;
         // Few holds have an idempotency key; which ones is not read.
-        self.execute(&self.sql.free_keys, [freed.finish().into()]).await?;
-        self.execute(&self.sql.finish_keys, [finished.finish().into()]).await?;
+        self.execute(&self.sql.free_keys, [freed.json().into()]).await?;
+        self.execute(&self.sql.finish_keys, [finished.json().into()]).await?;
         Ok(())
     }
 

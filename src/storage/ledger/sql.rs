@@ -3,12 +3,15 @@
 //! A batch travels as one JSON parameter (`$1`: an array of arrays), so a flush has a fixed number
 //! of statements whatever its size, and each is prepared once per connection. Integers in JSON are
 //! exact in both databases (SQLite keeps `i64`, PostgreSQL's `jsonb` keeps numerics); ids are
-//! 32 hexadecimal digits.
+//! 32 hexadecimal digits. SQLite's own flush runs the same texts once per row instead, with the
+//! row's values as parameters ([`by_row`]).
 //!
-//! Words: `{id:3}`, `{int:3}`, `{text:3}`, `{bytes:3}` read column 3 of a batch row; `{batch}` is the batch as a
-//! table; `{now}` is the database's clock in microseconds, `{standing}` what keeps the cut back; `{lock}` is `FOR UPDATE` where rows can
-//! be locked, `{lock_or_skip}` leaves out rows that somebody else has locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form that can only be looked up after the
-//! batch: its planner would otherwise walk everything of the instance and the batch for each row.
+//! Words: `{id:3}`, `{int:3}`, `{text:3}`, `{bytes:3}` read column 3 of a batch row; `{batch}` is
+//! the batch as a table; `{now}` is the database's clock in microseconds, `{standing}` what keeps
+//! the cut back; `{lock}` is `FOR UPDATE` where rows can be locked, `{lock_or_skip}` leaves out rows
+//! that somebody else has locked; `{me}` is the instance (`$3`; `{me2}`: `$2`), on SQLite in a form
+//! that can only be looked up after the batch: its planner would otherwise walk everything of the
+//! instance and the batch for each row.
 
 use std::sync::LazyLock;
 
@@ -244,14 +247,21 @@ const READ_SPENT: &str = "SELECT {id:0}, CAST(COALESCE((SELECT SUM(h.cost) FROM 
 
 /// The statements for a database.
 pub(super) fn statements(backend: DbBackend) -> &'static Statements {
-    static SQLITE: LazyLock<Statements> = LazyLock::new(|| Statements::new(DbBackend::Sqlite));
-    static POSTGRES: LazyLock<Statements> = LazyLock::new(|| Statements::new(DbBackend::Postgres));
+    static SQLITE: LazyLock<Statements> =
+        LazyLock::new(|| Statements::new(|text| fill(DbBackend::Sqlite, text)));
+    static POSTGRES: LazyLock<Statements> =
+        LazyLock::new(|| Statements::new(|text| fill(DbBackend::Postgres, text)));
     if backend == DbBackend::Sqlite { &SQLITE } else { &POSTGRES }
 }
 
+/// The statements of a flush for SQLite, each for one row of its batch.
+pub(super) fn by_row() -> &'static Statements {
+    static BY_ROW: LazyLock<Statements> = LazyLock::new(|| Statements::new(fill_by_row));
+    &BY_ROW
+}
+
 impl Statements {
-    fn new(backend: DbBackend) -> Self {
-        let fill = |text: &str| fill(backend, text);
+    fn new(fill: impl Fn(&str) -> String) -> Self {
         Self {
             fence: fill(FENCE),
             read_instance: fill(READ_INSTANCE),
@@ -335,115 +345,26 @@ pub(in crate::storage) fn fill(backend: DbBackend, text: &str) -> String {
     sql
 }
 
-#[cfg(test)]
-mod tests {
-    use sea_orm::{ConnectionTrait as _, Statement};
+/// Number of the parameter that holds the first column of a row. Those before are the statement's own.
+pub(super) const ROW_PARAMETERS_FROM: usize = 10;
 
-    use super::*;
-    use crate::storage::{DatabaseUrl, Db, DbOptions, DbRole};
-
-    type Plans = Vec<(&'static str, String)>;
-
-    /// The steps that SQLite plans for these statements; none may walk a table of the ledger.
-    async fn plans(all: Vec<&'static str>) -> Plans {
-        let directory = tempfile::tempdir().unwrap();
-        let db = Db::open(DbOptions {
-            url: DatabaseUrl::Sqlite(directory.path().join("faces.db")),
-            connections_max: 2,
-            acquire_timeout_ms: 5_000,
-            read_timeout_ms: 5_000,
-            migrate: true,
-            role: DbRole::Server,
-        })
-        .await
-        .unwrap();
-        let planned = db.run("plan", move |db| async move {
-            let mut plans = Vec::new();
-            for sql in all {
-                let explain = format!("EXPLAIN QUERY PLAN {sql}");
-                let statement = Statement::from_string(DbBackend::Sqlite, explain);
-                let rows = db.writer("plan")?.query_all_raw(statement).await.unwrap();
-                for row in rows {
-                    plans.push((sql, row.try_get_by_index::<String>(3).unwrap()));
-                }
-            }
-            Ok(plans)
-        });
-        let plans = planned.await.unwrap();
-        for (sql, step) in &plans {
-            assert!(!step.starts_with("SCAN ledger_"), "{step}: {sql}");
-        }
-        plans
-    }
-
-    #[track_caller]
-    fn assert_looks_up(plans: &Plans, sql: &str, lookup: &str) {
-        let of = plans.iter().filter(|(planned, _)| *planned == sql);
-        let steps = of.map(|(_, step)| step.as_str()).collect::<Vec<_>>().join("\n");
-        assert!(steps.contains(lookup), "{steps}\n{sql}");
-    }
-
-    #[tokio::test]
-    async fn no_statement_of_a_flush_reads_a_whole_table() {
-        let sql = statements(DbBackend::Sqlite);
-        let all = [
-            &sql.fence,
-            &sql.read_instance,
-            &sql.read_accounts,
-            &sql.update_accounts,
-            &sql.update_leases,
-            &sql.insert_leases,
-            &sql.insert_holds,
-            &sql.resolve_holds,
-            &sql.insert_transfers,
-            &sql.write_usage,
-            &sql.read_leases,
-            &sql.read_rows,
-            &sql.extend_holds,
-            &sql.checkpoint_holds,
-            &sql.recover_usage,
-            &sql.insert_attempts,
-            &sql.read_holds,
-            &sql.open_holds,
-            &sql.recover_holds,
-            &sql.open_leases,
-            &sql.close_leases,
-            &sql.read_claims,
-            &sql.claim_keys,
-            &sql.finish_keys,
-            &sql.free_keys,
-            &sql.find_key,
-            &sql.purge_keys,
-        ];
-        let plans = plans(all.map(String::as_str).to_vec()).await;
-        for (sql, lookup) in [
-            (&sql.update_accounts, "ledger_account USING PRIMARY KEY (id=?)"),
-            (&sql.update_leases, "ledger_lease USING PRIMARY KEY (instance_id=? AND account_id=?)"),
-            (&sql.resolve_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
-            (&sql.extend_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
-            (&sql.checkpoint_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
-            (&sql.recover_holds, "ledger_hold USING PRIMARY KEY (id=?)"),
-            (&sql.read_leases, "USING INDEX ledger_lease_account (account_id=?)"),
-            (&sql.open_holds, "ledger_hold USING INDEX ledger_hold_open"),
-            (&sql.read_rows, "USING INDEX ledger_hold_open (instance_id=? AND account_id=?)"),
-            (&sql.read_claims, "SEARCH i USING INDEX sqlite_autoindex_ledger_idem_1"),
-            (&sql.finish_keys, "ledger_idem USING INDEX ledger_idem_hold (hold_id=?)"),
-            (&sql.free_keys, "ledger_idem USING INDEX ledger_idem_hold (hold_id=?)"),
-            (&sql.find_key, "SEARCH i USING INDEX sqlite_autoindex_ledger_idem_1"),
-            (&sql.purge_keys, "USING COVERING INDEX ledger_idem_hold (hold_id=?)"),
-            (&sql.purge_keys, "SEARCH i USING INDEX ledger_idem_expiry (expires_at<?)"),
-        ] {
-            assert_looks_up(&plans, sql, lookup);
+/// Fills the words in for SQLite, with the columns of one batch row as parameters.
+fn fill_by_row(text: &str) -> String {
+    let mut sql = text
+        .replace("IN (SELECT {id:0} FROM {batch})", "= {id:0}")
+        .replace("{batch} CROSS JOIN ", "")
+        .replace("FROM {batch}", "")
+        .replace("{me}", "$3")
+        .replace("{me2}", "$2");
+    for column in 0..COLUMNS_MAX {
+        let parameter = format!("${}", ROW_PARAMETERS_FROM + column);
+        for word in ["id", "int", "text", "bytes"] {
+            sql = sql.replace(&format!("{{{word}:{column}}}"), &parameter);
         }
     }
-
-    #[tokio::test]
-    async fn what_a_key_spent_is_looked_up() {
-        let sql = statements(DbBackend::Sqlite);
-        let plans = plans(vec![&sql.read_caps, &sql.move_cap, &sql.read_spent]).await;
-        let cap = "ledger_account_cap (owner_id=? AND cap_window=? AND window_start=?)";
-        assert_looks_up(&plans, &sql.read_caps, cap);
-        let spent = "USING COVERING INDEX ledger_hold_key (key_id=? AND cost>?)";
-        assert_looks_up(&plans, &sql.read_spent, spent);
-    }
+    fill(DbBackend::Sqlite, &sql)
 }
+
+#[cfg(test)]
+#[path = "sql_tests.rs"]
+mod tests;

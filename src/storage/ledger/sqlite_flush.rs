@@ -1,4 +1,5 @@
-//! The flush on SQLite: the same statements on a connection and a thread of their own.
+//! The flush on SQLite: the same statements on a connection and a thread of their own, each run once
+//! per row.
 //!
 //! Through the asynchronous driver every result of every statement wakes another thread, and with the
 //! small batches of an ordinary load most of the profile was those switches. Here a flush crosses to
@@ -7,8 +8,10 @@
 
 use std::{collections::BTreeMap, path::Path, sync::mpsc, thread, time::Duration};
 
-use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
-use sea_orm::DbBackend;
+use rusqlite::{
+    Connection, OpenFlags, Row, ToSql, params,
+    types::{ToSqlOutput, ValueRef},
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -16,10 +19,11 @@ use super::{
     FlushError, WHAT,
     decide::{Books, decide},
     flush::{self, FlushHead},
-    idem::{self, Claim, Claims, KeyWrites},
+    idem::{self, Claim, KeyWrites},
+    payload::{Cell, Payload},
     rows::Leases,
-    sql::{Statements, statements},
-    writes::{Rows, Writes},
+    sql::{ROW_PARAMETERS_FROM, Statements, by_row},
+    writes::Writes,
 };
 use crate::domain::{
     AccountId, InstanceId, NanoUsd, clock,
@@ -126,7 +130,7 @@ pub(super) fn flush(
     batch: &FlushBatch,
 ) -> Result<Option<FlushReply>, FlushError> {
     connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| lost(&error))?;
-    let applied = Tx { connection, sql: statements(DbBackend::Sqlite) }.apply(head, batch);
+    let applied = Tx { connection, sql: by_row() }.apply(head, batch);
     if matches!(applied, Ok(Some(_))) {
         let committed = connection.execute_batch("COMMIT");
         if let Err(error) = committed {
@@ -157,14 +161,15 @@ impl Tx<'_> {
     fn apply(&self, head: FlushHead, batch: &FlushBatch) -> Result<Option<FlushReply>, FlushError> {
         let (digest, ttl_micros) = (flush::digest(batch), head.ttl_ms.saturating_mul(1_000));
         let fenced = params![head.seq, digest, ttl_micros, head.instance.0.as_bytes()];
-        if self.execute(&self.sql.fence, fenced)? != 1 {
+        let fence = || self.connection.prepare_cached(&self.sql.fence)?.execute(fenced);
+        if fence().map_err(|error| lost(&error))? != 1 {
             return Ok(None);
         }
         if batch.is_empty() {
             return Ok(Some(FlushReply::default()));
         }
         let now = clock::now().0;
-        let books = self.books(head.instance, batch, now)?;
+        let books = self.books(head.instance, batch, now).map_err(|error| lost(&error))?;
         let decision = decide(books, batch).map_err(|contradiction| FlushError::Contradiction {
             what: contradiction.to_string(),
         })?;
@@ -172,119 +177,140 @@ impl Tx<'_> {
         Ok(Some(flush::reply(decision)))
     }
 
-    fn books(&self, me: InstanceId, batch: &FlushBatch, now: i64) -> Result<Books, FlushError> {
-        let rows: Rows = flush::ids(batch.row_ids()).into();
-        let mut rows = if rows.count == 0 { BTreeMap::new() } else { self.accounts(&rows)? };
-        let ids: Rows = flush::ids(batch.lease_ids()).into();
+    fn books(&self, me: InstanceId, batch: &FlushBatch, now: i64) -> rusqlite::Result<Books> {
+        let sql = self.sql;
+        let found = self.read(&sql.read_accounts, &flush::ids(batch.row_ids()), &[], account)?;
+        let mut rows: BTreeMap<_, _> = found.into_iter().map(|row| (row.account_id, row)).collect();
         let mut leases = flush::no_leases(batch);
-        if ids.count > 0 {
-            let read = || {
-                let mut statement = self.connection.prepare_cached(&self.sql.read_leases)?;
-                let found = statement.query_map(params![ids.json, me.0.as_bytes()], lease)?;
-                found.collect::<Result<Vec<_>, _>>()
-            };
-            for found in read().map_err(|error| lost(&error))? {
-                flush::note_leases(found, &mut rows, &mut leases);
-            }
+        let of_me: Own<'_> = &[(2, &me.0.as_bytes())];
+        for found in self.read(&sql.read_leases, &flush::ids(batch.lease_ids()), of_me, lease)? {
+            flush::note_leases(found, &mut rows, &mut leases);
         }
-        let wanted = idem::wanted(batch);
-        let claims = if wanted.count == 0 { Claims::new() } else { self.claims(&wanted, now)? };
-        Ok(Books { rows, leases, claims })
-    }
-
-    fn claims(&self, wanted: &Rows, now: i64) -> Result<Claims, FlushError> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(&self.sql.read_claims)?;
-            let rows = statement.query_map(params![wanted.json, now], claim)?;
-            rows.collect::<Result<Vec<_>, _>>()
-        };
-        Ok(read().map_err(|error| lost(&error))?.into_iter().collect())
-    }
-
-    fn accounts(&self, ids: &Rows) -> Result<BTreeMap<AccountId, AccountRow>, FlushError> {
-        let read = || {
-            let mut statement = self.connection.prepare_cached(&self.sql.read_accounts)?;
-            let rows = statement.query_map([&ids.json], account)?;
-            rows.map(|row| row.map(|row| (row.account_id, row))).collect::<Result<_, _>>()
-        };
-        read().map_err(|error| lost(&error))
+        let claims = self.read(&sql.read_claims, &idem::wanted(batch), &[(2, &now)], claim)?;
+        Ok(Books { rows, leases, claims: claims.into_iter().collect() })
     }
 
     fn write(&self, head: FlushHead, writes: &Writes, now: i64) -> Result<(), FlushError> {
-        let sql = self.sql;
-        let instance = head.instance.0.as_bytes();
-        let Writes {
-            accounts,
-            leases,
-            holds,
-            extends,
-            checkpoints,
-            ends,
-            transfers,
-            usage,
-            attempts,
-            keys,
-        } = writes;
-        self.step("accounts", accounts, &sql.update_accounts, params![accounts.json])?;
-        self.leases(head.instance, head.seq, leases, now)?;
-        self.step("open", holds, &sql.insert_holds, params![holds.json, instance, head.seq, now])?;
-        self.step("extend", extends, &sql.extend_holds, params![extends.json, instance])?;
-        let points = params![checkpoints.json, instance];
-        self.step("checkpoint", checkpoints, &sql.checkpoint_holds, points)?;
-        self.step("resolve", ends, &sql.resolve_holds, params![ends.json, now, instance])?;
-        let books = params![transfers.json, instance, head.seq, now];
-        self.step("transfers", transfers, &sql.insert_transfers, books)?;
-        self.step("usage", usage, &sql.write_usage, params![usage.json])?;
-        self.step("attempts", attempts, &sql.insert_attempts, params![attempts.json])?;
-        let KeyWrites { freed, claimed, finished } = keys;
-        self.step("free keys", freed, &sql.free_keys, params![freed.json])?;
-        self.step("claim keys", claimed, &sql.claim_keys, params![claimed.json, now])?;
+        let (sql, me) = (self.sql, &head.instance.0.as_bytes());
+        self.step("accounts", &writes.accounts, &sql.update_accounts, &[])?;
+        self.leases(head, &writes.leases, now)?;
+        let opened: Own<'_> = &[(2, me), (3, &head.seq), (4, &now)];
+        self.step("open", &writes.holds, &sql.insert_holds, opened)?;
+        self.step("extend", &writes.extends, &sql.extend_holds, &[(2, me)])?;
+        self.step("checkpoint", &writes.checkpoints, &sql.checkpoint_holds, &[(2, me)])?;
+        self.step("resolve", &writes.ends, &sql.resolve_holds, &[(2, &now), (3, me)])?;
+        self.step("transfers", &writes.transfers, &sql.insert_transfers, opened)?;
+        self.step("usage", &writes.usage, &sql.write_usage, &[])?;
+        self.step("attempts", &writes.attempts, &sql.insert_attempts, &[])?;
+        let KeyWrites { freed, claimed, finished } = &writes.keys;
+        self.step("free keys", freed, &sql.free_keys, &[])?;
+        self.step("claim keys", claimed, &sql.claim_keys, &[(2, &now)])?;
         for part in finished {
-            self.step("finish keys", part, &sql.finish_keys, params![part.json])?;
+            self.step("finish keys", part, &sql.finish_keys, &[])?;
         }
         Ok(())
     }
 
-    fn leases(&self, me: InstanceId, seq: i64, leases: &Rows, now: i64) -> Result<(), FlushError> {
-        if leases.count == 0 {
+    fn leases(&self, head: FlushHead, leases: &Payload, now: i64) -> Result<(), FlushError> {
+        let me = &head.instance.0.as_bytes();
+        let own: Own<'_> = &[(2, &head.seq), (3, me), (4, &now)];
+        let updated = self.execute(&self.sql.update_leases, leases, &own[..2])?;
+        let expected = leases.row_count().saturating_sub(updated);
+        if expected == 0 {
             return Ok(());
         }
-        let me = me.0.as_bytes();
-        let updated = self.execute(&self.sql.update_leases, params![leases.json, seq, me])?;
-        if updated == leases.count {
-            return Ok(());
-        }
-        let expected = leases.count.saturating_sub(updated);
-        let values = params![leases.json, seq, me, now];
-        let changed = self.execute(&self.sql.insert_leases, values)?;
+        let changed = self.execute(&self.sql.insert_leases, leases, own)?;
         if changed == expected {
             return Ok(());
         }
         Err(FlushError::Mismatch { step: "leases", expected, changed })
     }
 
-    /// Runs a statement that must change exactly the rows that it was given.
+    /// Runs a statement that must change as many rows as it was given.
     fn step(
         &self,
         step: &'static str,
-        rows: &Rows,
+        rows: &Payload,
         sql: &str,
-        values: &[&dyn ToSql],
+        own: Own<'_>,
     ) -> Result<(), FlushError> {
-        if rows.count == 0 {
+        let (expected, changed) = (rows.row_count(), self.execute(sql, rows, own)?);
+        if changed == expected {
             return Ok(());
         }
-        let changed = self.execute(sql, values)?;
-        if changed == rows.count {
-            return Ok(());
-        }
-        Err(FlushError::Mismatch { step, expected: rows.count, changed })
+        Err(FlushError::Mismatch { step, expected, changed })
     }
 
-    fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> Result<u64, FlushError> {
-        let run = || self.connection.prepare_cached(sql)?.execute(values);
+    /// Runs a statement for each row; how many rows of the table it changed.
+    fn execute(&self, sql: &str, rows: &Payload, own: Own<'_>) -> Result<u64, FlushError> {
+        let run = || {
+            let mut changed = 0;
+            self.each(sql, rows, own, |statement| {
+                changed += statement.raw_execute()?;
+                Ok(())
+            })?;
+            Ok(changed)
+        };
         let changed = run().map_err(|error| lost(&error))?;
         Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
+
+    /// Runs a query for each row; what all of them found.
+    fn read<T>(
+        &self,
+        sql: &str,
+        rows: &Payload,
+        own: Own<'_>,
+        map: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut all = Vec::new();
+        self.each(sql, rows, own, |statement| {
+            let mut found = statement.raw_query();
+            while let Some(row) = found.next()? {
+                all.push(map(row)?);
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Binds the statement's own parameters once and those of each row in turn.
+    fn each(
+        &self,
+        sql: &str,
+        rows: &Payload,
+        own: Own<'_>,
+        mut run: impl FnMut(&mut rusqlite::Statement<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        if rows.row_count() == 0 {
+            return Ok(());
+        }
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for (number, value) in own {
+            statement.raw_bind_parameter(*number, value)?;
+        }
+        for row in rows.rows() {
+            for (number, cell) in (ROW_PARAMETERS_FROM..).zip(row) {
+                statement.raw_bind_parameter(number, cell)?;
+            }
+            run(&mut statement)?;
+        }
+        Ok(())
+    }
+}
+
+/// A statement's own parameters by their numbers.
+type Own<'a> = &'a [(usize, &'a dyn ToSql)];
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Id(id) => ValueRef::Blob(id.as_bytes()),
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
     }
 }
 

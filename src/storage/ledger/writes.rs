@@ -13,40 +13,25 @@ use crate::domain::{
     ledger::{ExtendVerdict, Finish, FlushBatch, HoldOpen, HoldState, OpenVerdict},
 };
 
-/// The rows of one statement.
-#[derive(Debug)]
-pub(super) struct Rows {
-    /// How many rows it must change or insert.
-    pub(super) count: u64,
-    /// The rows themselves.
-    pub(super) json: String,
-}
-
-impl From<Payload> for Rows {
-    fn from(payload: Payload) -> Self {
-        Self { count: payload.rows(), json: payload.finish() }
-    }
-}
-
 /// Everything after the decision, in the order in which it is written.
 #[derive(Debug)]
 pub(super) struct Writes {
     /// Steps 3b and 4: one row per account, so that each is written once.
-    pub(super) accounts: Rows,
+    pub(super) accounts: Payload,
     /// Step 5.
-    pub(super) leases: Rows,
+    pub(super) leases: Payload,
     /// Step 6: what is opened.
-    pub(super) holds: Rows,
+    pub(super) holds: Payload,
     /// Step 6: what becomes larger.
-    pub(super) extends: Rows,
+    pub(super) extends: Payload,
     /// Step 6: what has been used so far.
-    pub(super) checkpoints: Rows,
+    pub(super) checkpoints: Payload,
     /// Step 6: what is resolved.
-    pub(super) ends: Rows,
+    pub(super) ends: Payload,
     /// Step 7, here and below: what is never changed again (but a checkpoint's usage).
-    pub(super) transfers: Rows,
-    pub(super) usage: Rows,
-    pub(super) attempts: Rows,
+    pub(super) transfers: Payload,
+    pub(super) usage: Payload,
+    pub(super) attempts: Payload,
     /// Step 8: idempotency keys.
     pub(super) keys: KeyWrites,
 }
@@ -54,9 +39,9 @@ pub(super) struct Writes {
 impl Writes {
     pub(super) fn new(batch: &FlushBatch, decision: &Decision, now: i64) -> Self {
         let count = batch.resolves.len() + batch.free.len();
-        let mut transfers = Payload::with_capacity(count, 144);
-        let mut usage = Payload::with_capacity(count + batch.checkpoints.len(), 80);
-        let mut attempts = Payload::with_capacity(count, 192);
+        let mut transfers = Payload::with_capacity(count, 5);
+        let mut usage = Payload::with_capacity(count + batch.checkpoints.len(), 9);
+        let mut attempts = Payload::with_capacity(count, 8);
         for end in batch.resolves.iter().chain(batch.free.iter().map(|free| &free.resolve)) {
             if !end.is_void() {
                 rows::transfers(&mut transfers, end);
@@ -64,7 +49,7 @@ impl Writes {
             }
             rows::attempts(&mut attempts, end.hold_id, &end.attempts);
         }
-        let mut checkpoints = Payload::with_capacity(batch.checkpoints.len(), 56);
+        let mut checkpoints = Payload::with_capacity(batch.checkpoints.len(), 2);
         for point in &batch.checkpoints {
             checkpoints.row().id(point.hold_id.0).int(point.cost.0);
             rows::usage(&mut usage, point.hold_id, &point.usage, point.basis, Finish::Running);
@@ -72,21 +57,21 @@ impl Writes {
         Self {
             accounts: accounts(&decision.changes),
             leases: leases(&decision.changes),
-            holds: holds(batch, decision, now).into(),
-            extends: extends(batch, decision).into(),
-            checkpoints: checkpoints.into(),
-            ends: ends(batch).into(),
-            transfers: transfers.into(),
-            usage: usage.into(),
-            attempts: attempts.into(),
+            holds: holds(batch, decision, now),
+            extends: extends(batch, decision),
+            checkpoints,
+            ends: ends(batch),
+            transfers,
+            usage,
+            attempts,
             keys: KeyWrites::new(batch, &decision.opens),
         }
     }
 }
 
 /// One row per account, so that each account row is written once.
-pub(super) fn accounts(changes: &BTreeMap<AccountId, Change>) -> Rows {
-    let mut accounts = Payload::with_capacity(changes.len(), 80);
+pub(super) fn accounts(changes: &BTreeMap<AccountId, Change>) -> Payload {
+    let mut accounts = Payload::with_capacity(changes.len(), 5);
     for (id, change) in changes.iter().filter(|(_, change)| change.touches_row()) {
         accounts
             .row()
@@ -96,21 +81,21 @@ pub(super) fn accounts(changes: &BTreeMap<AccountId, Change>) -> Rows {
             .int(change.fold)
             .int(change.is_recall.into());
     }
-    accounts.into()
+    accounts
 }
 
 /// What the changes do to the instance's leases.
-pub(super) fn leases(changes: &BTreeMap<AccountId, Change>) -> Rows {
-    let mut leases = Payload::with_capacity(changes.len(), 64);
+pub(super) fn leases(changes: &BTreeMap<AccountId, Change>) -> Payload {
+    let mut leases = Payload::with_capacity(changes.len(), 4);
     for (id, change) in changes.iter().filter(|(_, change)| change.touches_lease()) {
         let granted = change.grant - change.give_back;
         leases.row().id(id.0).int(granted).int(change.charge).int(change.fold);
     }
-    leases.into()
+    leases
 }
 
 fn holds(batch: &FlushBatch, decision: &Decision, now: i64) -> Payload {
-    let mut holds = Payload::with_capacity(batch.opens.len() + batch.free.len(), 224);
+    let mut holds = Payload::with_capacity(batch.opens.len() + batch.free.len(), 11);
     for (open, verdict) in batch.opens.iter().zip(&decision.opens) {
         if let OpenVerdict::Granted { amount, .. } = verdict {
             hold_columns(&mut holds, open, *amount, HoldState::Open);
@@ -139,7 +124,7 @@ fn hold_columns(payload: &mut Payload, open: &HoldOpen, amount: NanoUsd, state: 
 }
 
 fn extends(batch: &FlushBatch, decision: &Decision) -> Payload {
-    let mut extends = Payload::with_capacity(batch.extends.len(), 80);
+    let mut extends = Payload::with_capacity(batch.extends.len(), 3);
     for (extend, verdict) in batch.extends.iter().zip(&decision.extends) {
         if let ExtendVerdict::Granted { amount } = verdict {
             extends.row().id(extend.hold_id.0).int(extend.from.0).int(amount.0);
@@ -149,7 +134,7 @@ fn extends(batch: &FlushBatch, decision: &Decision) -> Payload {
 }
 
 fn ends(batch: &FlushBatch) -> Payload {
-    let mut ends = Payload::with_capacity(batch.resolves.len(), 112);
+    let mut ends = Payload::with_capacity(batch.resolves.len(), 4);
     for resolve in &batch.resolves {
         let state = if resolve.is_void() { HoldState::Voided } else { HoldState::Settled };
         ends.row()

@@ -142,11 +142,11 @@ fn batches(
     write: impl Fn(&mut Payload, &QueryResult) -> Result<(), DbErr>,
 ) -> Result<Vec<String>, DbErr> {
     let batch = |rows: &[QueryResult]| {
-        let mut batch = Payload::with_capacity(rows.len(), 80);
+        let mut batch = Payload::with_capacity(rows.len(), 4);
         for row in rows {
             write(batch.row(), row)?;
         }
-        Ok(batch.finish())
+        Ok(batch.json())
     };
     rows.chunks(ROWS_PER_STATEMENT).map(batch).collect()
 }

@@ -110,7 +110,7 @@ impl Margins {
     }
 
     fn batch(&self) -> String {
-        let mut batch = Payload::with_capacity(self.0.len(), 200);
+        let mut batch = Payload::with_capacity(self.0.len(), 12);
         for ((account, margin, day, key, face, model), sums) in &self.0 {
             let Some(kind) = margin.kind() else { continue };
             let row = batch.row().id(*account).int(kind.into()).int(*day).id(*key).id(*face);
@@ -119,7 +119,7 @@ impl Margins {
                 row.int(*sum);
             }
         }
-        batch.finish()
+        batch.json()
     }
 }
 
@@ -174,7 +174,7 @@ async fn next(snapshot: &Snapshot, db: &Db, rows_max: u32) -> Result<Option<Step
 
 /// The batches of both tables.
 fn add_up(rows: &[QueryResult]) -> Result<(String, String), DbErr> {
-    let (mut batch, mut margins) = (Payload::with_capacity(rows.len(), 200), Margins::default());
+    let (mut batch, mut margins) = (Payload::with_capacity(rows.len(), 11), Margins::default());
     for row in rows {
         let (account, day) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         let (key, face) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
@@ -190,7 +190,7 @@ fn add_up(rows: &[QueryResult]) -> Result<(String, String), DbErr> {
         }
         margins.add((account, day), (key, face), &model, sums);
     }
-    Ok((batch.finish(), margins.batch()))
+    Ok((batch.json(), margins.batch()))
 }
 
 async fn write(tx: &DatabaseTransaction, step: &Step) -> Result<bool, DbErr> {
