@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use futures_util::future::LocalBoxFuture;
+
 use super::{
     Caller, Failure, Flows, estimate::Estimate, failure, rates::Spender, trace::RequestTrace,
 };
@@ -334,16 +336,20 @@ impl Billing {
 
     /// Releases the hold without a charge. An unreachable ledger is logged, not told: the caller
     /// has a better error to tell, and the release stays queued.
-    pub(super) async fn void(mut self) {
-        let Some(Guard::Hold(hold)) = self.guard.take() else { return };
-        let attempts = if self.started_at == 0 { Vec::new() } else { self.attempts(None) };
-        self.trace.update(|line| {
-            line.cost = Some(NanoUsd::ZERO);
-            line.finish = Some(Finish::Failed.as_str());
-        });
-        if let Err(error) = hold.void(attempts).await {
-            log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
-        }
+    ///
+    /// Boxed: every call would carry room for it, and few need it.
+    pub(super) fn void(mut self) -> LocalBoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Some(Guard::Hold(hold)) = self.guard.take() else { return };
+            let attempts = if self.started_at == 0 { Vec::new() } else { self.attempts(None) };
+            self.trace.update(|line| {
+                line.cost = Some(NanoUsd::ZERO);
+                line.finish = Some(Finish::Failed.as_str());
+            });
+            if let Err(error) = hold.void(attempts).await {
+                log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
+            }
+        })
     }
 
     /// Whether the client has left and its upstream is read on without it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 
 use super::{
     Failure, Flows,
@@ -152,12 +153,14 @@ impl Flows {
     ///
     /// # Cancel safety
     /// Dropped, it cancels `work`, or leaves it to itself as [`drains::outlive`] says.
+    ///
+    /// `work` comes boxed: it is moved several times on its way, and is large.
     pub(super) async fn see_through<T: 'static>(
         &self,
         provider: &Provider,
         trace: &RequestTrace,
         sent: SentMark,
-        work: impl Future<Output = Result<T, Failure>> + 'static,
+        work: LocalBoxFuture<'static, Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let Some(drains) = self.inner.drains.of(provider) else { return work.await };
         drains::outlive(drains, trace.clone(), sent, work)

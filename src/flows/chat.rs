@@ -127,7 +127,7 @@ impl Flows {
             bill: None,
         };
         let flows = self.clone();
-        let work = async move { flows.answer(dispatch, billing, job, notes).await };
+        let work = Box::pin(async move { flows.answer(dispatch, billing, job, notes).await });
         self.see_through(&provider, trace, sent, work).await
     }
 

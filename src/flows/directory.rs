@@ -156,25 +156,37 @@ impl Directory {
         };
         let entry = match cached {
             Some(entry) if is_fresh(&entry) => entry,
-            stale => {
-                let loaded = Instant::now();
-                let Some(key) = keys::find_key_by_hash(&self.db, hash).await? else {
-                    self.keys.remove(&hash);
-                    return Ok(None);
-                };
-                let budget = self.budget_of(&key, now).await?;
-                let noted = stale.map_or(0, |entry| entry.used.load(Ordering::Relaxed));
-                let used = key.last_used_at.map_or(0, |at| at.0).max(noted);
-                let entry = Arc::new(KnownKey { key, budget, used: AtomicI64::new(used), loaded });
-                self.keys.insert(hash, Arc::clone(&entry));
-                entry
-            }
+            // Boxed here and below, because nearly every request finds its answer in memory and
+            // would carry room for the question.
+            stale => match Box::pin(self.read_key(hash, stale, now)).await? {
+                Some(entry) => entry,
+                None => return Ok(None),
+            },
         };
         let expired = entry.key.expires_at.is_some_and(|expires_at| expires_at <= now);
         if entry.key.revoked_at.is_some() || expired {
             return Ok(None);
         }
         self.uses.note(entry.key.id, &entry.used, now);
+        Ok(Some(entry))
+    }
+
+    async fn read_key(
+        &self,
+        hash: ApiKeyHash,
+        stale: Option<Arc<KnownKey>>,
+        now: UnixMicros,
+    ) -> Result<Option<Arc<KnownKey>>, StorageError> {
+        let loaded = Instant::now();
+        let Some(key) = keys::find_key_by_hash(&self.db, hash).await? else {
+            self.keys.remove(&hash);
+            return Ok(None);
+        };
+        let budget = self.budget_of(&key, now).await?;
+        let noted = stale.map_or(0, |entry| entry.used.load(Ordering::Relaxed));
+        let used = key.last_used_at.map_or(0, |at| at.0).max(noted);
+        let entry = Arc::new(KnownKey { key, budget, used: AtomicI64::new(used), loaded });
+        self.keys.insert(hash, Arc::clone(&entry));
         Ok(Some(entry))
     }
 
@@ -232,6 +244,15 @@ impl Directory {
         if is_fresh {
             return Ok(cached.and_then(|entry| entry.face));
         }
+        Box::pin(self.read_face(account_id, username, cached)).await
+    }
+
+    async fn read_face(
+        &self,
+        account_id: AccountId,
+        username: &FaceName,
+        cached: Option<CachedFace>,
+    ) -> Result<Option<LoadedFace>, super::Failure> {
         let seen = self.look(account_id);
         let version = storage::faces::face_version(&self.db, account_id, username).await?;
         let known = cached.and_then(|entry| entry.face);
@@ -251,7 +272,7 @@ impl Directory {
                 }
             }
         };
-        self.remember(account_id, key, face.clone(), seen);
+        self.remember(account_id, FaceKey::Stored(username.clone()), face.clone(), seen);
         Ok(face)
     }
 

@@ -1,14 +1,13 @@
 //! Reading on after the client has left, where leaving would not stop the provider's bill.
 
 use std::{
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, future::LocalBoxFuture};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -94,11 +93,10 @@ pub(super) async fn outlive<T: 'static>(
     drains: Drains,
     trace: RequestTrace,
     sent: SentMark,
-    work: impl Future<Output = T> + 'static,
+    mut work: LocalBoxFuture<'static, T>,
 ) -> Option<T> {
     let (mut reply, answer) = oneshot::channel();
     tokio::task::spawn_local(async move {
-        let mut work = Box::pin(work);
         tokio::select! {
             biased;
             () = reply.closed() => {}

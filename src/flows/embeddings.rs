@@ -281,9 +281,9 @@ impl Flows {
         };
         let sent = dispatch.sent.clone();
         let (flows, asked_for) = (self.clone(), Arc::clone(asked));
-        let work = async move {
+        let work = Box::pin(async move {
             flows.answer_batch(dispatch, billing, &asked_for, batch, &estimate).await
-        };
+        });
         let answered = self.see_through(&model.provider, trace, sent, work).await;
         answered.map_err(|failure| not_the_callers(failure, model))
     }

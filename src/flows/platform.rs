@@ -97,7 +97,7 @@ impl Platform {
             ));
         };
         if api_key.is_none() && !credential.starts_with(KEY_PREFIX) {
-            return self.authenticate_login(credential).await;
+            return Box::pin(self.authenticate_login(credential)).await;
         }
         let secret = ApiKeySecret::parse(credential).ok_or_else(refused)?;
         let known = self.inner.directory.key(&secret, clock::now()).await?.ok_or_else(refused)?;

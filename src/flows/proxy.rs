@@ -301,7 +301,8 @@ impl Flows {
             bill: None,
         };
         let flows = self.clone();
-        let work = async move { flows.answer_native(dispatch, billing, job, notes).await };
+        let work =
+            Box::pin(async move { flows.answer_native(dispatch, billing, job, notes).await });
         self.see_through(&model.provider, trace, sent, work).await
     }
 

@@ -46,7 +46,8 @@ impl Flows {
                         "Combined faces have no model of their own: name one after an @, as in `(a | b)@model`. GET /v1/models lists them.",
                     ));
                 };
-                let face = self.inner.platform.composite(caller, formula).await?;
+                let composite = self.inner.platform.composite(caller, formula);
+                let face = Box::pin(composite).await?;
                 let model = self.usable_override(llm)?;
                 permit_model(caller, &model)?;
                 Ok(Target { face: Some(face), model })

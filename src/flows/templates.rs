@@ -39,7 +39,8 @@ impl Flows {
         if found.is_empty() {
             return Ok((request, None));
         }
-        let mentioned = self.mentioned(caller, &found).await?;
+        // Boxed, as few requests mention a face and all would carry room for it.
+        let mentioned = Box::pin(self.mentioned(caller, &found)).await?;
         let own = target.face.as_ref().map(|face| face.persona.face().username.clone());
         let mut names = BTreeMap::new();
         for face in &mentioned {
