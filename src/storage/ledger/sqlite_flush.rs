@@ -289,7 +289,12 @@ impl Tx<'_> {
         for (number, value) in own {
             statement.raw_bind_parameter(*number, value)?;
         }
+        // What a row leaves out would be that of the row before.
+        let columns = (statement.parameter_count() + 1).saturating_sub(ROW_PARAMETERS_FROM);
         for row in rows.rows() {
+            if row.len() != columns {
+                return Err(rusqlite::Error::InvalidParameterCount(row.len(), columns));
+            }
             for (number, cell) in (ROW_PARAMETERS_FROM..).zip(row) {
                 statement.raw_bind_parameter(number, cell)?;
             }
@@ -354,4 +359,30 @@ fn claim(row: &Row<'_>) -> Result<Claim, rusqlite::Error> {
 
 fn lost(error: &rusqlite::Error) -> FlushError {
     StorageError::on_rusqlite(WHAT, error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_another_width_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE pair (a, b)").unwrap();
+        let tx = Tx { connection: &connection, sql: by_row() };
+        let insert = |widths: &[i64]| {
+            let mut rows = Payload::default();
+            for width in widths {
+                rows.row();
+                for value in 0..*width {
+                    rows.int(value);
+                }
+            }
+            tx.execute("INSERT INTO pair VALUES (?10, ?11)", &rows, &[])
+        };
+        assert_eq!(insert(&[2, 2]).unwrap(), 2);
+        for widths in [[2, 1], [1, 2], [3, 2], [2, 3]] {
+            insert(&widths).unwrap_err();
+        }
+    }
 }
