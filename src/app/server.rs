@@ -46,7 +46,7 @@ pub struct App {
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
     admin: Option<JoinHandle<()>>,
-    background: [JoinHandle<()>; 3],
+    background: [JoinHandle<()>; 4],
     compiler: Compiler,
     compiling: JoinHandle<()>,
     flows: Flows,
@@ -363,14 +363,17 @@ fn serve_admin(settings: &Settings, flows: &Flows) -> Result<JoinHandle<()>, Sta
     Ok(actix_web::rt::spawn(async move { socket.serve(&platform).await }))
 }
 
-/// What goes on beside the requests until the stop: usage by day, changed rates, last uses of keys.
-fn background(flows: &Flows) -> [JoinHandle<()>; 3] {
+/// What goes on beside the requests until the stop: usage by day, changed rates and prices, last
+/// uses of keys.
+fn background(flows: &Flows) -> [JoinHandle<()>; 4] {
+    let prices = flows.clone();
     let [usage, rates, keys] =
         [flows.platform(), flows.platform(), flows.platform()].map(Clone::clone);
     [
         actix_web::rt::spawn(async move { keys.keep_key_uses().await }),
         actix_web::rt::spawn(async move { usage.roll_usage().await }),
         actix_web::rt::spawn(async move { rates.follow_rates().await }),
+        actix_web::rt::spawn(async move { prices.follow_prices().await }),
     ]
 }
 

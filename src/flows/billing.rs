@@ -14,7 +14,7 @@ use super::{
 use crate::{
     accounts::{Accounts, CreditExhausted, Hold, HoldError, HoldRequest, Outcome, Payer},
     domain::{
-        ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, Usage, UsageBasis,
+        ChargeRate, ErrorCode, FaceId, HoldId, NanoUsd, TokenPrices, Usage, UsageBasis,
         clock::{self, UnixMicros},
         ledger::{Attempt, Finish, FreeUse, HoldOpen, HoldResolve, IdemClaim, StoredResponse},
     },
@@ -350,6 +350,11 @@ impl Billing {
                 log::error!(target: "faces::accounts", "{}", crate::telemetry::chain(&error));
             }
         })
+    }
+
+    /// The prices that the hold has pinned.
+    pub(super) const fn prices(&self) -> &TokenPrices {
+        &self.rate.prices
     }
 
     /// Whether the client has left and its upstream is read on without it.

@@ -78,6 +78,7 @@ impl ChatSession {
             context_tokens_max: model.context_tokens_max,
             unwrap_tool: job.unwrap_tool,
         };
+        let input_max = job.estimate.input_max(billing.prices());
         let mut session = Self {
             body: Some(response.body),
             decoder: SseDecoder::new(flows.inner.options.sse_record_bytes_max),
@@ -89,7 +90,7 @@ impl ChatSession {
                 billing,
                 MoneyTerms {
                     input_tokens_estimate: job.estimate.input_tokens_estimate,
-                    input_max: job.estimate.input_max(&model.prices),
+                    input_max,
                     charge_partial: flows.inner.options.charge_partial_on_upstream_error,
                 },
             ),

@@ -287,7 +287,7 @@ impl Flows {
                 hide_usage: native.hide_usage,
                 context_tokens_max: model.context_tokens_max,
                 input_tokens_estimate: estimate.input_tokens_estimate,
-                input_max: estimate.input_max(&model.prices),
+                input_max: estimate.input_max(billing.prices()),
             },
             stream: native.stream,
             model_echo: native.persona.model_echo,

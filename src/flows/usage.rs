@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Caller, Failure, Flows, Platform};
 use crate::{
-    domain::{Day, ErrorCode, FaceId, FaceName, KeyId, NanoUsd},
+    domain::{ChargeRate, Day, ErrorCode, FaceId, FaceName, KeyId, NanoUsd},
     providers::Model,
     storage::{
         faces as storage_faces,
@@ -143,17 +143,26 @@ impl Platform {
 impl Flows {
     /// `GET /v1/billing/llm-costs`: what the usable models cost, USD per million tokens, by the
     /// provider's list price; the markup is added to the whole of a request.
-    #[must_use]
-    pub fn llm_costs(&self, caller: &Caller) -> Value {
-        let bps = self.inner.options.markup_bps;
-        let models = self.inner.platform.models(caller);
-        let data: Vec<Value> = models.iter().map(|model| cost_json(model, bps)).collect();
-        json!({"object": "list", "currency": "USD", "markup_percent": percent(bps), "data": data})
+    ///
+    /// # Errors
+    /// 500 for a model without a price: a bug.
+    pub fn llm_costs(&self, caller: &Caller) -> Result<Value, Failure> {
+        // One for all models, as the server had it that wrote the price list last.
+        let mut bps = self.inner.options.markup_bps;
+        let mut data = Vec::new();
+        for model in self.inner.platform.models(caller) {
+            let rate = self.inner.prices.of(&model)?.rate;
+            bps = rate.markup_bps;
+            data.push(cost_json(&model, rate));
+        }
+        Ok(
+            json!({"object": "list", "currency": "USD", "markup_percent": percent(bps), "data": data}),
+        )
     }
 }
 
-fn cost_json(model: &Model, markup_bps: i64) -> Value {
-    let prices = &model.prices;
+fn cost_json(model: &Model, rate: ChargeRate) -> Value {
+    let prices = &rate.prices;
     let usd = |pico: i64| NanoUsd(pico.saturating_mul(NANO_PER_MTOK)).to_json_number();
     json!({
         "model": model.id,
@@ -163,7 +172,7 @@ fn cost_json(model: &Model, markup_bps: i64) -> Value {
         "cache_write_5m_usd_per_mtok": usd(prices.cache_write_5m_pico),
         "cache_write_1h_usd_per_mtok": usd(prices.cache_write_1h_pico),
         "output_usd_per_mtok": usd(prices.output_pico),
-        "markup_percent": percent(markup_bps),
+        "markup_percent": percent(rate.markup_bps),
     })
 }
 

@@ -87,7 +87,7 @@ async fn usage(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
 async fn llm_costs(req: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     let read = async {
         let caller = body::caller(&req, &state.flows, Access::Read).await?;
-        Ok(state.flows.llm_costs(&caller))
+        state.flows.llm_costs(&caller)
     };
     json(&req, read.await)
 }

@@ -1,7 +1,10 @@
 //! The price list. Rows are only added: a hold is settled at the price it was opened with.
 
 use entity::ledger_price;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+    sea_query::Query,
+};
 
 use super::{Db, StorageError};
 use crate::domain::{ChargeRate, PriceId, clock};
@@ -42,6 +45,34 @@ pub async fn sync_price(db: &Db, model: &str, rate: ChargeRate) -> Result<PriceI
             let inserted = row.insert(tx).await.map_err(StorageError::on(PRICE))?;
             Ok(PriceId(inserted.id))
         })
+    })
+    .await
+}
+
+/// The newest price of each model that ever had one, with the row that says so.
+///
+/// # Errors
+/// [`StorageError::Unavailable`].
+///
+/// # Cancel safety
+/// It only reads; dropping the future lets it end in the background.
+pub async fn newest_prices(db: &Db) -> Result<Vec<(String, PriceId, ChargeRate)>, StorageError> {
+    db.read(PRICE, move |db| async move {
+        // By model and not by the highest id seen: on PostgreSQL a lower one may be committed later.
+        let newest = Query::select()
+            .expr(ledger_price::Column::Id.max())
+            .from(ledger_price::Entity)
+            .group_by_col(ledger_price::Column::Model)
+            .to_owned();
+        let found = ledger_price::Entity::find()
+            .filter(ledger_price::Column::Id.in_subquery(newest))
+            .all(db.reader())
+            .await
+            .map_err(StorageError::on(PRICE))?;
+        Ok(found
+            .into_iter()
+            .map(|row| (row.model.clone(), PriceId(row.id), rate_of(&row)))
+            .collect())
     })
     .await
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod compile;
 #[cfg(test)]
 mod last_cent;

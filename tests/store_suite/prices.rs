@@ -2,7 +2,7 @@
 
 use ::faces::{
     domain::{ChargeRate, PriceId, TokenPrices},
-    storage::prices::{find_price, sync_price},
+    storage::prices::{find_price, newest_prices, sync_price},
 };
 
 use crate::{on_both_databases, store::TestStore};
@@ -48,8 +48,20 @@ async fn models_do_not_share_prices(store: TestStore) {
     assert_eq!(sync_price(&store.db, "one", rate(1)).await.unwrap(), one);
 }
 
+async fn the_newest_price_of_each_model_is_listed(store: TestStore) {
+    assert_eq!(newest_prices(&store.db).await.unwrap(), []);
+    let one = sync_price(&store.db, "one", rate(1)).await.unwrap();
+    sync_price(&store.db, "other", rate(1)).await.unwrap();
+    let other = sync_price(&store.db, "other", rate(3)).await.unwrap();
+    let mut listed = newest_prices(&store.db).await.unwrap();
+    listed.sort_by_key(|(_, id, _)| *id);
+    let expected = [("one".to_owned(), one, rate(1)), ("other".to_owned(), other, rate(3))];
+    assert_eq!(listed, expected);
+}
+
 on_both_databases! {
     an_unchanged_price_keeps_its_id_and_a_changed_one_gets_a_new_one,
     a_price_that_comes_back_is_a_new_row_so_the_history_stays_true,
     models_do_not_share_prices,
+    the_newest_price_of_each_model_is_listed,
 }
