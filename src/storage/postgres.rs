@@ -47,7 +47,9 @@ pub(super) async fn connect(url: &str, options: &DbOptions) -> Result<Connection
             .log_statements(LevelFilter::Trace)
             .log_slow_statements(LevelFilter::Warn, SLOW_STATEMENT)
     });
-    // sqlx asks a connection that comes back, too, but waits for it without a limit.
+    // sqlx asks a connection that comes back, too, but waits for it without a limit. One that falls
+    // silent just between both questions keeps its place until its socket fails: where nothing
+    // acknowledges, when the kernel gives up sending (about 15 minutes on Linux).
     let answers_within = Duration::from_millis(options.read_timeout_ms);
     connect.map_sqlx_postgres_pool_opts(move |pool| {
         pool.after_release(move |connection, _| {

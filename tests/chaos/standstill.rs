@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use faces::storage::{DatabaseUrl, Db, DbOptions, DbRole};
-use sea_orm::{ConnectionTrait as _, Database, TransactionTrait as _};
+use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement, TransactionTrait as _};
 
 use crate::{
     postgres,
@@ -135,6 +135,17 @@ fn a_connection_that_never_answers_again_gives_its_place_to_another() {
         (first.is_ok() && second.is_ok() && third.is_ok()).then_some(())
     };
     wait_for("all connections", BOUND, all_answer);
+    // The pool asks a connection that comes back once more itself, and waits for that answer as
+    // long as the socket lives: not what is tested here.
+    let watcher = runtime.block_on(Database::connect(&database.url)).expect("the database opens");
+    let busy = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'faces' \
+                AND datname = current_database() \
+                AND (state <> 'idle' OR state_change > clock_timestamp() - interval '250 ms')";
+    let busy = Statement::from_string(DbBackend::Postgres, busy);
+    wait_for("idle connections", BOUND, || {
+        let found = runtime.block_on(watcher.query_one_raw(busy.clone()));
+        found.expect("the sessions are listed").is_none().then_some(())
+    });
     relay.silence();
     wait_for("new connections", BOUND, all_answer);
 }
