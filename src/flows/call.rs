@@ -146,15 +146,14 @@ pub(super) async fn refused(format: UpstreamFormat, response: UpstreamResponse) 
 
 impl Flows {
     /// Runs a call whose request is about to be sent, to its end even without its client where
-    /// cancelling would not stop the provider's bill.
+    /// cancelling would not stop the provider's bill. `work` comes boxed: it is moved several times on
+    /// its way, and is large.
     ///
     /// # Errors
     /// Those of `work`; 500 when its task was lost.
     ///
     /// # Cancel safety
     /// Dropped, it cancels `work`, or leaves it to itself as [`drains::outlive`] says.
-    ///
-    /// `work` comes boxed: it is moved several times on its way, and is large.
     pub(super) async fn see_through<T: 'static>(
         &self,
         provider: &Provider,

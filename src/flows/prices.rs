@@ -78,6 +78,9 @@ impl PriceBook {
 
 impl Flows {
     /// Follows the price list until it is dropped. A failure is logged, and yesterday's prices go on.
+    ///
+    /// # Cancel safety
+    /// Dropped anywhere, the prices are those of the last complete reading.
     pub async fn follow_prices(&self) {
         let platform = &self.inner.platform.inner;
         let interval = Duration::from_millis(platform.limits.cache_ttl_ms.max(FOLLOW_MS_MIN));

@@ -254,7 +254,8 @@ pub(super) fn statements(backend: DbBackend) -> &'static Statements {
     if backend == DbBackend::Sqlite { &SQLITE } else { &POSTGRES }
 }
 
-/// The statements of a flush for SQLite, each for one row of its batch.
+/// The statements of a flush for SQLite, each for one row of its batch. (Those of nothing but reads and
+/// recovery are in it, too, and not for use.)
 pub(super) fn by_row() -> &'static Statements {
     static BY_ROW: LazyLock<Statements> = LazyLock::new(|| Statements::new(fill_by_row));
     &BY_ROW
